@@ -1,0 +1,143 @@
+//! The only source of time and of waiting: the real clock, or one that a test moves by hand.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::model::Timestamp;
+
+/// A clock. Clones show the same time.
+#[derive(Debug, Clone)]
+pub struct Clock(Source);
+
+#[derive(Debug, Clone)]
+enum Source {
+    System,
+    Manual(Arc<watch::Sender<Manual>>),
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Manual {
+    start: Timestamp,
+    elapsed: Duration,
+}
+
+/// What was waited for did not come in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("timed out")]
+pub struct Elapsed;
+
+impl Clock {
+    /// The machine's clock.
+    pub const fn system() -> Self {
+        Self(Source::System)
+    }
+
+    /// A clock that stands at `start` until [`Clock::advance`] moves it.
+    pub fn manual(start: Timestamp) -> Self {
+        let manual = Manual {
+            start,
+            elapsed: Duration::ZERO,
+        };
+        Self(Source::Manual(Arc::new(watch::Sender::new(manual))))
+    }
+
+    /// Moves a manual clock forward and wakes who waited for that; does nothing to a real one.
+    pub fn advance(&self, by: Duration) {
+        if let Source::Manual(manual) = &self.0 {
+            manual.send_modify(|time| time.elapsed += by);
+        }
+    }
+
+    /// The time of day. May be set back or forth by an operator: for records and for back-off,
+    /// never for leases.
+    pub fn now(&self) -> Timestamp {
+        match &self.0 {
+            Source::System => {
+                let time = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+                Timestamp(time.tv_sec * 1000 + time.tv_nsec / 1_000_000)
+            }
+            Source::Manual(manual) => {
+                let time = *manual.borrow();
+                time.start.after(time.elapsed)
+            }
+        }
+    }
+
+    /// Time since the machine booted, suspend included (`CLOCK_BOOTTIME`): never set, the same
+    /// for all processes of the machine. What leases and measured durations use.
+    pub fn boottime(&self) -> Duration {
+        match &self.0 {
+            Source::System => {
+                let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+                Duration::new(
+                    u64::try_from(time.tv_sec).unwrap_or(0),
+                    u32::try_from(time.tv_nsec).unwrap_or(0),
+                )
+            }
+            Source::Manual(manual) => manual.borrow().elapsed,
+        }
+    }
+
+    /// Waits for `duration`.
+    pub async fn sleep(&self, duration: Duration) {
+        match &self.0 {
+            #[expect(clippy::disallowed_methods, reason = "the one place that sleeps")]
+            Source::System => tokio::time::sleep(duration).await,
+            Source::Manual(manual) => {
+                let mut changes = manual.subscribe();
+                let target = changes.borrow().elapsed + duration;
+                // The sender lives as long as `self`, so this ends only when the time has come.
+                let _ = changes.wait_for(|time| time.elapsed >= target).await;
+            }
+        }
+    }
+
+    /// Waits for `future`, but no longer than `duration`; then it is dropped.
+    pub async fn timeout<F: Future>(
+        &self,
+        duration: Duration,
+        future: F,
+    ) -> Result<F::Output, Elapsed> {
+        tokio::select! {
+            biased;
+            output = future => Ok(output),
+            () = self.sleep(duration) => Err(Elapsed),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_manual_clock_moves_only_by_hand() {
+        let clock = Clock::manual(Timestamp(1_000));
+        let sleeper = tokio::spawn({
+            let clock = clock.clone();
+            async move { clock.sleep(Duration::from_secs(5)).await }
+        });
+        tokio::task::yield_now().await;
+        assert_eq!(clock.now(), Timestamp(1_000));
+        clock.advance(Duration::from_secs(5));
+        sleeper.await.expect("the sleeper wakes");
+        assert_eq!(clock.now(), Timestamp(6_000));
+        assert_eq!(clock.boottime(), Duration::from_secs(5));
+    }
+
+    #[tokio::test]
+    async fn a_timeout_drops_what_is_too_slow() {
+        let clock = Clock::system();
+        let waited = clock
+            .timeout(Duration::from_millis(1), std::future::pending::<()>())
+            .await;
+        assert_eq!(waited, Err(Elapsed));
+        assert_eq!(
+            clock.timeout(Duration::from_secs(60), async { 7 }).await,
+            Ok(7)
+        );
+    }
+}

@@ -1,0 +1,3 @@
+//! The `hapax` binary: parse, run, exit code.
+
+fn main() {}

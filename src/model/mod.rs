@@ -1,0 +1,32 @@
+//! The nouns of Hapax and their state machines.
+//!
+//! Pure: no IO, no async, no clock. Whoever needs the time hands it in. Everything that
+//! several rooms of the house must agree on is defined here, once.
+
+pub mod backoff;
+pub mod cause;
+pub mod event;
+pub mod ids;
+pub mod message;
+pub mod outgoing;
+pub mod secret;
+pub mod time;
+pub mod turn;
+
+pub use backoff::Backoff;
+pub use cause::{Answer, Cause};
+pub use event::{
+    AliasKind, Aliases, Event, EventBody, EventKind, InboundMessage, Notice, Receipt,
+    ReceiptFailure, ReceiptStatus,
+};
+pub use ids::{
+    ContactId, ConversationId, DeliveryId, EventKey, NodeId, NumberId, OutgoingId, StoreId, Tag,
+    TurnId, Wamid,
+};
+pub use message::{Media, Message};
+pub use outgoing::{
+    Attempt, Evidence, FailureClass, OutgoingState, Rank, Recipient, SendVerdict, Transition,
+};
+pub use secret::Secret;
+pub use time::Timestamp;
+pub use turn::{Failure, Handler, Lease, Outcome, Reply, Turn};

@@ -1,0 +1,574 @@
+//! The ledger: everything that must survive, behind one trait.
+//!
+//! Each method of [`Store`] is one whole transaction named by what happens, and holds on its own
+//! after a crash at any moment. No transaction is open while anything else runs. Nobody outside
+//! this module knows SQL; nobody inside it knows HTTP or Meta.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use crate::model::{
+    Answer, Attempt, ContactId, ConversationId, DeliveryId, Event, EventKey, EventKind, Lease,
+    NodeId, NumberId, OutgoingId, OutgoingState, Recipient, StoreId, Tag, Timestamp, TurnId, Wamid,
+};
+
+pub mod conformance;
+mod membership;
+pub mod sqlite;
+
+pub use membership::{Membership, Timing};
+
+/// A store, shared by all stages of a process.
+pub type SharedStore = Arc<dyn Store>;
+
+/// The transitions of the ledger.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// The store's random name, part of every tag.
+    fn id(&self) -> StoreId;
+
+    /// A channel that changes whenever a conversation may have become claimable. Only a hint:
+    /// register, then look, then wait with a limit.
+    fn turns_changed(&self) -> watch::Receiver<u64>;
+
+    /// A channel that changes whenever an outgoing may have become due. Only a hint.
+    fn sends_changed(&self) -> watch::Receiver<u64>;
+
+    /// Becomes `Some` when the store has failed for good and the process must end. From then on
+    /// every method fails.
+    fn fatal(&self) -> watch::Receiver<Option<Arc<str>>>;
+
+    // Nodes ------------------------------------------------------------------------------------
+
+    /// Enters a new incarnation with a lease of `ttl`.
+    async fn join(&self, ttl: Duration) -> Result<NodeId, StoreError>;
+
+    /// Prolongs the lease of a node by `ttl` from now. [`Renewal::Dead`]: somebody has declared
+    /// it dead; it never comes back, join anew.
+    async fn renew(&self, node: NodeId, ttl: Duration) -> Result<Renewal, StoreError>;
+
+    /// Ends an incarnation in order: whatever it still holds is freed at once.
+    async fn leave(&self, node: NodeId) -> Result<(), StoreError>;
+
+    /// Declares dead every node whose lease is over (or that ran before the machine was booted
+    /// anew), frees its conversations and makes its unanswered sends unsure.
+    async fn reap(&self) -> Result<Vec<Reaped>, StoreError>;
+
+    // Ingress ----------------------------------------------------------------------------------
+
+    /// Appends all events of a delivery, or none; durable when it returns. Receipts settle their
+    /// outgoing in the same transaction.
+    async fn append(&self, delivery: Delivery) -> Result<Appended, StoreError>;
+
+    /// Records what a delivery was answered. Never waits and may be lost in a crash, when it is
+    /// indeed unknown whether the answer went out.
+    fn answered(&self, answered: Answered);
+
+    // Turns ------------------------------------------------------------------------------------
+
+    /// Takes up to `limit` due conversations: raises the epoch, counts the attempt, freezes the
+    /// turn's messages at the first attempt, and returns them.
+    async fn claim(&self, claim: Claim) -> Result<Claimed, StoreError>;
+
+    /// Frees every conversation that the store says `node` holds but that `keep` denies: a claim
+    /// whose answer was lost must not strand it. `keep` is asked with the claim's token and epoch.
+    async fn free_unknown(&self, node: NodeId, keep: Keep) -> Result<Vec<Lease>, StoreError>;
+
+    /// Ends a turn: its messages are done, its replies are in the outbox, the lease is free, and
+    /// the conversation is due again if more is pending. Idempotent under one lease.
+    async fn finish(&self, lease: Lease, finish: Finish) -> Result<Written, StoreError>;
+
+    /// Gives a conversation back with its turn undone.
+    async fn release(&self, lease: Lease, release: Release) -> Result<Written, StoreError>;
+
+    // Sending ----------------------------------------------------------------------------------
+
+    /// Takes up to `limit` due outgoings and marks each as sending in its next attempt; durable
+    /// when it returns. At most one of a conversation at a time.
+    async fn send(&self, send: Send) -> Result<Sends, StoreError>;
+
+    /// Merges what became of one send. Evidence: never refused.
+    async fn settle(&self, settle: Settle) -> Result<OutgoingState, StoreError>;
+
+    /// Counts `healthy` as time in which receipts could arrive, and makes a dead letter of each
+    /// unsure outgoing that has waited for `unsure_wait` of it.
+    async fn expire_unsure(
+        &self,
+        healthy: bool,
+        unsure_wait: Duration,
+    ) -> Result<Vec<OutgoingId>, StoreError>;
+
+    // Reading ----------------------------------------------------------------------------------
+
+    /// What waits, since when, and for what.
+    async fn backlog(&self) -> Result<Backlog, StoreError>;
+
+    /// Dead letters, newest first.
+    async fn dead_letters(&self, limit: u32) -> Result<Vec<DeadLetter>, StoreError>;
+
+    /// How often an event has arrived, and the last arrivals; `None` if it never has.
+    async fn arrivals(&self, key: EventKey) -> Result<Option<Arrivals>, StoreError>;
+
+    /// How the store's commits went since it was opened.
+    fn commits(&self) -> Commits;
+
+    /// Writes out what is queued and closes the store.
+    async fn close(&self);
+}
+
+/// Says whether a node knows of a claim; see [`Store::free_unknown`].
+pub type Keep = Arc<dyn Fn(ClaimToken, Lease) -> bool + std::marker::Send + Sync>;
+
+/// A claim's mark, chosen by the claimer before the claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ClaimToken(pub i64);
+
+/// Why a transaction did not happen. In every case nothing of it is stored, except
+/// [`StoreError::Lost`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Too much is waiting already; try again after a moment.
+    #[error("the store is behind: {waiting} transactions are waiting")]
+    Behind {
+        /// How many.
+        waiting: usize,
+    },
+    /// The store can't be reached or written now; trying again may help.
+    #[error("the store is unavailable: {0}")]
+    Unavailable(String),
+    /// This one transaction can't be stored, and trying again won't help.
+    #[error("the store refused the transaction: {0}")]
+    Refused(String),
+    /// It is unknown whether the transaction was committed.
+    #[error("the answer of the store was lost")]
+    Lost,
+    /// The store has failed for good (disk full, I/O error): the process must end.
+    #[error("the store has failed: {0}")]
+    Fatal(Arc<str>),
+    /// The file was made by a newer Hapax.
+    #[error("the store has schema {found}, this hapax knows up to {known}: use a newer hapax")]
+    Newer {
+        /// The schema version found.
+        found: u32,
+        /// The newest this binary knows.
+        known: u32,
+    },
+    /// It can't be opened at all.
+    #[error("the store can't be opened: {0}")]
+    Open(String),
+}
+
+/// The answer of a renewal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Renewal {
+    /// The lease is prolonged.
+    Alive,
+    /// The incarnation has been declared dead.
+    Dead,
+}
+
+/// A node that was declared dead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reaped {
+    /// Which.
+    pub node: NodeId,
+    /// How many conversations it held.
+    pub conversations: u64,
+    /// How many sends it left unanswered.
+    pub unsure: u64,
+}
+
+/// One delivery, decoded.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// Its id.
+    pub id: DeliveryId,
+    /// When its head arrived.
+    pub at: Timestamp,
+    /// All its events.
+    pub events: Vec<Event>,
+    /// Earlier arrivals of these events that we could not store and answered with a failure.
+    pub failed_before: Vec<FailedArrival>,
+}
+
+/// An arrival that was answered with a failure, so that nothing of it was stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FailedArrival {
+    /// The event.
+    pub key: EventKey,
+    /// When.
+    pub at: Timestamp,
+    /// What was answered.
+    pub answer: Answer,
+}
+
+/// What became of a delivery's events, in their order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Appended {
+    /// One per event.
+    pub events: Vec<AppendedEvent>,
+}
+
+/// What became of one event.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AppendedEvent {
+    /// The event.
+    pub key: EventKey,
+    /// Its kind.
+    pub kind: EventKind,
+    /// New, or seen before.
+    pub verdict: Verdict,
+    /// Where a new message was put.
+    pub place: Option<(ConversationId, i64)>,
+    /// The outgoing a new receipt was merged into.
+    pub outgoing: Option<OutgoingId>,
+    /// Two contacts claim the aliases of this message; it went to the one of its user id.
+    pub collision: bool,
+}
+
+/// Whether an event was new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It was stored now.
+    Accepted,
+    /// It was stored before.
+    Duplicate {
+        /// Arrivals so far, this one included.
+        count: i64,
+        /// Since the arrival before.
+        gap: Duration,
+        /// What that one was answered, where known.
+        previous: Option<Answer>,
+        /// Whether that one came in a delivery with another number of events.
+        rebatched: bool,
+    },
+}
+
+/// What a delivery was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answered {
+    /// The delivery.
+    pub delivery: DeliveryId,
+    /// When its head arrived.
+    pub at: Timestamp,
+    /// How many events it held.
+    pub events: usize,
+    /// The answer.
+    pub answer: Answer,
+}
+
+/// Which messages one turn takes. More policies come; each is a rule for the frozen set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Policy {
+    /// One message a turn.
+    Queue,
+}
+
+/// A request for work.
+#[derive(Debug, Clone, Copy)]
+pub struct Claim {
+    /// Who asks.
+    pub node: NodeId,
+    /// The mark under which the answer is expected.
+    pub token: ClaimToken,
+    /// At most so many conversations.
+    pub limit: u32,
+    /// What one turn takes.
+    pub policy: Policy,
+}
+
+/// The answer to a [`Claim`].
+#[derive(Debug, Default)]
+pub struct Claimed {
+    /// The turns, oldest due first.
+    pub turns: Vec<ClaimedTurn>,
+    /// When the next conversation becomes due, if none more is due now.
+    pub next_due: Option<Timestamp>,
+}
+
+/// One conversation, claimed, and the messages of its turn.
+#[derive(Debug, Clone)]
+pub struct ClaimedTurn {
+    /// The right to finish it.
+    pub lease: Lease,
+    /// The turn.
+    pub id: TurnId,
+    /// The number.
+    pub number: NumberId,
+    /// The contact.
+    pub contact: ContactId,
+    /// The attempt, this one included.
+    pub attempt: Attempt,
+    /// Whether nothing of the conversation was handled before.
+    pub is_new: bool,
+    /// Since when the turn waits for something that is down, if it does.
+    pub unavailable_since: Option<Timestamp>,
+    /// What the last attempt failed with.
+    pub last_error: Option<String>,
+    /// The messages, in order; never empty.
+    pub messages: Vec<StoredMessage>,
+}
+
+/// A message as it was appended.
+#[derive(Debug, Clone)]
+pub struct StoredMessage {
+    /// Its place in the conversation.
+    pub seq: i64,
+    /// The event it came as.
+    pub key: EventKey,
+    /// When its first delivery arrived.
+    pub received_at: Timestamp,
+    /// A whole webhook body in Meta's shape that holds only this message.
+    pub envelope: String,
+}
+
+/// How a turn ended.
+#[derive(Debug, Clone)]
+pub struct Finish {
+    /// The last message it consumed.
+    pub seq_last: i64,
+    /// How.
+    pub end: TurnEnd,
+    /// When its handler was first called in this attempt.
+    pub started_at: Timestamp,
+}
+
+/// The three ways in which a turn ends.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TurnEnd {
+    /// Answered: Graph message bodies without recipient, in order.
+    Reply(Vec<String>),
+    /// Deliberately not answered.
+    Silence,
+    /// A dead letter, with its reason.
+    Dead(String),
+}
+
+/// How a conversation is given back.
+#[derive(Debug, Clone)]
+pub struct Release {
+    /// Not to be claimed before this.
+    pub not_before: Timestamp,
+    /// Whether the attempt counts.
+    pub counts: bool,
+    /// Whether what the turn needs is down.
+    pub unavailable: bool,
+    /// Why; `None` when nothing went wrong (drain).
+    pub error: Option<String>,
+}
+
+/// The answer to a write under a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// It was written, now or by an earlier try of the same write.
+    Done,
+    /// The lease is no longer valid: nothing was written. The design working, not an error.
+    Fenced,
+}
+
+/// A request for outgoings.
+#[derive(Debug, Clone)]
+pub struct Send {
+    /// Who asks.
+    pub node: NodeId,
+    /// At most so many.
+    pub limit: u32,
+    /// Numbers that must not be sent from now.
+    pub except: Vec<NumberId>,
+}
+
+/// The answer to a [`Send`].
+#[derive(Debug, Default)]
+pub struct Sends {
+    /// Each is marked as sending.
+    pub outgoings: Vec<Sending>,
+    /// When the next outgoing becomes due, if none more is due now.
+    pub next_due: Option<Timestamp>,
+}
+
+/// One outgoing, marked as sending.
+#[derive(Debug, Clone)]
+pub struct Sending {
+    /// Which.
+    pub id: OutgoingId,
+    /// The attempt, this one included.
+    pub attempt: Attempt,
+    /// What goes into `biz_opaque_callback_data`.
+    pub tag: Tag,
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// From this number.
+    pub number: NumberId,
+    /// To this person or group.
+    pub recipient: Recipient,
+    /// The Graph message body without recipient.
+    pub body: String,
+    /// When it entered the outbox.
+    pub created_at: Timestamp,
+    /// The turn that decided it.
+    pub turn: TurnId,
+}
+
+/// What became of one send.
+#[derive(Debug, Clone)]
+pub struct Settle {
+    /// Which.
+    pub id: OutgoingId,
+    /// Which attempt.
+    pub attempt: Attempt,
+    /// What is known.
+    pub result: SendResult,
+}
+
+/// The sender's conclusion from Meta's answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SendResult {
+    /// Accepted under this wamid.
+    Accepted(Wamid),
+    /// Surely not sent; try again at this time.
+    Retry {
+        /// When.
+        at: Timestamp,
+        /// Why.
+        reason: String,
+    },
+    /// Surely not sent, and nothing of the number can be before this time.
+    PauseNumber {
+        /// Until when the number waits.
+        until: Timestamp,
+        /// Why.
+        reason: String,
+    },
+    /// Surely not sent; a dead letter.
+    Refused {
+        /// Why.
+        reason: String,
+    },
+    /// Nobody knows.
+    Unsure {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What waits.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Messages without an end.
+    pub messages_pending: u64,
+    /// Conversations with such messages.
+    pub conversations_pending: u64,
+    /// The oldest message without an end.
+    pub oldest: Option<Oldest>,
+    /// Outgoings not yet settled.
+    pub outgoing_open: u64,
+    /// Of these, how many are unsure.
+    pub outgoing_unsure: u64,
+    /// Open dead letters.
+    pub dead_letters: u64,
+    /// Numbers that are paused.
+    pub numbers_paused: u64,
+}
+
+/// The oldest message without an end, and what it waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Oldest {
+    /// Whose.
+    pub conversation: ConversationId,
+    /// When it arrived.
+    pub received_at: Timestamp,
+    /// What it waits for.
+    pub reason: WaitReason,
+}
+
+/// What a message waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum WaitReason {
+    /// A turn of its conversation is running.
+    Turn,
+    /// A retry is due later.
+    Retry,
+    /// Nobody has claimed it yet.
+    Worker,
+}
+
+impl WaitReason {
+    /// The word used in logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Turn => "turn",
+            Self::Retry => "retry",
+            Self::Worker => "worker",
+        }
+    }
+}
+
+/// A turn or outgoing that ended without effect; kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// What it was.
+    pub kind: DeadKind,
+    /// Whose.
+    pub conversation: ConversationId,
+    /// The outgoing, if it was one.
+    pub outgoing: Option<OutgoingId>,
+    /// The first message of the turn.
+    pub seq: i64,
+    /// Why.
+    pub reason: String,
+    /// After how many attempts.
+    pub attempts: Attempt,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// The kinds of dead letter. The numbers are the ledger's and never change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum DeadKind {
+    /// A turn that used its attempts, or was discarded.
+    Turn = 1,
+    /// An outgoing that was refused or used its attempts.
+    Outgoing = 2,
+    /// An outgoing of which nobody ever learnt whether it was sent.
+    Unsure = 3,
+}
+
+/// The arrivals of one event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Arrivals {
+    /// How many.
+    pub count: i64,
+    /// The first.
+    pub first_at: Timestamp,
+    /// The last.
+    pub last_at: Timestamp,
+    /// The last of them, oldest first, at most [`ARRIVAL_LOG_MAX`].
+    pub log: Vec<ArrivalRecord>,
+}
+
+/// How many arrivals of one event are remembered one by one.
+pub const ARRIVAL_LOG_MAX: i64 = 32;
+
+/// One remembered arrival.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ArrivalRecord {
+    /// When.
+    pub at: Timestamp,
+    /// In which delivery.
+    pub delivery: Option<DeliveryId>,
+    /// What we answered, where known.
+    pub answer: Option<Answer>,
+}
+
+/// How commits went.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Commits {
+    /// Transactions committed to disk.
+    pub commits: u64,
+    /// Methods of [`Store`] that they carried.
+    pub writes: u64,
+}
