@@ -28,15 +28,16 @@ pub enum EventBody {
     Notice(Notice),
 }
 
-/// The kind of an event, as a word for logs, metrics and the ledger.
+/// The kind of an event. The numbers are the ledger's and never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
 pub enum EventKind {
     /// See [`EventBody::Message`].
-    Message,
+    Message = 1,
     /// See [`EventBody::Status`].
-    Status,
+    Status = 2,
     /// See [`EventBody::Notice`].
-    Notice,
+    Notice = 3,
 }
 
 impl Event {
@@ -51,7 +52,7 @@ impl Event {
 }
 
 impl EventKind {
-    /// The word used in logs, metrics and the ledger.
+    /// The word used in logs and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Message => "message",

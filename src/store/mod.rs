@@ -15,7 +15,6 @@ use crate::model::{
     NodeId, NumberId, OutgoingId, OutgoingState, Recipient, StoreId, Tag, Timestamp, TurnId, Wamid,
 };
 
-pub mod conformance;
 mod membership;
 pub mod sqlite;
 
@@ -71,7 +70,7 @@ pub trait Store: Send + Sync {
 
     /// Takes up to `limit` due conversations: raises the epoch, counts the attempt, freezes the
     /// turn's messages at the first attempt, and returns them.
-    async fn claim(&self, claim: Claim) -> Result<Claimed, StoreError>;
+    async fn claim(&self, claim: ClaimRequest) -> Result<Claimed, StoreError>;
 
     /// Frees every conversation that the store says `node` holds but that `keep` denies: a claim
     /// whose answer was lost must not strand it. `keep` is asked with the claim's token and epoch.
@@ -88,7 +87,7 @@ pub trait Store: Send + Sync {
 
     /// Takes up to `limit` due outgoings and marks each as sending in its next attempt; durable
     /// when it returns. At most one of a conversation at a time.
-    async fn send(&self, send: Send) -> Result<Sends, StoreError>;
+    async fn send(&self, send: SendRequest) -> Result<Sends, StoreError>;
 
     /// Merges what became of one send. Evidence: never refused.
     async fn settle(&self, settle: Settle) -> Result<OutgoingState, StoreError>;
@@ -120,7 +119,7 @@ pub trait Store: Send + Sync {
 }
 
 /// Says whether a node knows of a claim; see [`Store::free_unknown`].
-pub type Keep = Arc<dyn Fn(ClaimToken, Lease) -> bool + std::marker::Send + Sync>;
+pub type Keep = Arc<dyn Fn(ClaimToken, Lease) -> bool + Send + Sync>;
 
 /// A claim's mark, chosen by the claimer before the claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -156,6 +155,9 @@ pub enum StoreError {
         /// The newest this binary knows.
         known: u32,
     },
+    /// The node that asks has been declared dead: join anew.
+    #[error("{0} has been declared dead")]
+    DeadNode(NodeId),
     /// It can't be opened at all.
     #[error("the store can't be opened: {0}")]
     Open(String),
@@ -269,7 +271,7 @@ pub enum Policy {
 
 /// A request for work.
 #[derive(Debug, Clone, Copy)]
-pub struct Claim {
+pub struct ClaimRequest {
     /// Who asks.
     pub node: NodeId,
     /// The mark under which the answer is expected.
@@ -280,7 +282,7 @@ pub struct Claim {
     pub policy: Policy,
 }
 
-/// The answer to a [`Claim`].
+/// The answer to a [`ClaimRequest`].
 #[derive(Debug, Default)]
 pub struct Claimed {
     /// The turns, oldest due first.
@@ -371,13 +373,13 @@ pub enum Written {
 
 /// A request for outgoings.
 #[derive(Debug, Clone)]
-pub struct Send {
+pub struct SendRequest {
     /// Who asks.
     pub node: NodeId,
     /// At most so many.
     pub limit: u32,
-    /// Numbers that must not be sent from now.
-    pub except: Vec<NumberId>,
+    /// At most so many from each of these numbers.
+    pub budget: Vec<(NumberId, u32)>,
 }
 
 /// The answer to a [`Send`].

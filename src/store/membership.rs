@@ -1,0 +1,130 @@
+//! Keeps this process's node alive in the store, and says whether it is still entitled to act.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::{Renewal, SharedStore, StoreError};
+use crate::clock::Clock;
+use crate::model::{DeliveryId, NodeId};
+
+/// How long a lease lasts and how often it is renewed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// After so long without a renewal others take over what the node holds.
+    pub lease_ttl: Duration,
+    /// At most a third of it, so that two renewals may fail.
+    pub renew_every: Duration,
+}
+
+/// This process as the store knows it. A process that was paused for longer than its lease
+/// comes back as a new node; what it held as the old one is lost to it.
+pub struct Membership {
+    store: SharedStore,
+    clock: Clock,
+    timing: Timing,
+    current: Mutex<Current>,
+    deliveries: AtomicI64,
+}
+
+#[derive(Clone, Copy)]
+struct Current {
+    node: NodeId,
+    /// On the clock of [`Clock::boottime`], counted from before the renewal was sent: the store
+    /// can only have granted the lease later than that.
+    entitled_until: Duration,
+}
+
+impl Membership {
+    /// Joins the store as a new node.
+    pub async fn join(
+        store: SharedStore,
+        clock: Clock,
+        timing: Timing,
+    ) -> Result<Arc<Self>, StoreError> {
+        let asked_at = clock.boottime();
+        let node = store.join(timing.lease_ttl).await?;
+        info!(node.id = %node, "joined");
+        let current = Current {
+            node,
+            entitled_until: asked_at + timing.lease_ttl,
+        };
+        Ok(Arc::new(Self {
+            store,
+            clock,
+            timing,
+            current: Mutex::new(current),
+            deliveries: AtomicI64::new(0),
+        }))
+    }
+
+    /// The node this process is now.
+    pub fn node(&self) -> NodeId {
+        self.current().node
+    }
+
+    /// Whether the lease of `node` surely still holds: ask before calling anybody outside.
+    pub fn is_entitled(&self, node: NodeId) -> bool {
+        let current = self.current();
+        current.node == node && self.clock.boottime() < current.entitled_until
+    }
+
+    /// A new delivery's id.
+    pub fn next_delivery(&self) -> DeliveryId {
+        DeliveryId::new(self.node(), self.deliveries.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Renews until `stop`, joins anew when declared dead, and declares others dead whose lease
+    /// is over.
+    pub async fn keep(&self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            let pause = self.clock.sleep(self.timing.renew_every);
+            if stop.run_until_cancelled(pause).await.is_none() {
+                return;
+            }
+            if let Err(error) = self.renew().await {
+                warn!(%error, "the lease could not be renewed");
+                continue;
+            }
+            match self.store.reap().await {
+                Ok(reaped) => reaped.iter().for_each(|dead| {
+                    warn!(node.id = %dead.node, conversations = dead.conversations,
+                          unsure = dead.unsure, "a node's lease was over: its work is free");
+                }),
+                Err(error) => error!(%error, "dead nodes could not be looked for"),
+            }
+        }
+    }
+
+    /// Leaves in order: what is still held is free at once.
+    pub async fn leave(&self) -> Result<(), StoreError> {
+        self.store.leave(self.node()).await
+    }
+
+    async fn renew(&self) -> Result<(), StoreError> {
+        let asked_at = self.clock.boottime();
+        let node = self.node();
+        let node = match self.store.renew(node, self.timing.lease_ttl).await? {
+            Renewal::Alive => node,
+            Renewal::Dead => {
+                let new = self.store.join(self.timing.lease_ttl).await?;
+                warn!(node.id = %new, node.was = %node,
+                      "was paused for longer than the lease: joined anew");
+                new
+            }
+        };
+        let entitled_until = asked_at + self.timing.lease_ttl;
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Current {
+            node,
+            entitled_until,
+        };
+        Ok(())
+    }
+
+    fn current(&self) -> Current {
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,333 @@
+//! The ledger in one SQLite file, which several processes of one machine may share.
+//!
+//! One thread writes, one reads, one checkpoints; each has its own connection. Leases are timed
+//! by `CLOCK_BOOTTIME`, which all processes of a machine share and nobody can set.
+
+mod append;
+mod checkpoint;
+mod identity;
+mod node;
+mod outbox;
+mod read;
+mod reader;
+mod schema;
+mod sending;
+mod turn;
+mod tx;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rusqlite::Connection;
+use rusqlite::config::DbConfig;
+use tokio::sync::watch;
+
+use self::writer::{Shared, Urgency, classify_open};
+use super::{
+    Answered, Appended, Arrivals, Backlog, ClaimRequest, Claimed, Commits, DeadLetter, Delivery,
+    Finish, Keep, Reaped, Release, Renewal, SendRequest, Sends, Settle, Store, StoreError, Written,
+};
+use crate::clock::Clock;
+use crate::model::{EventKey, Lease, NodeId, OutgoingId, OutgoingState, StoreId};
+
+/// Bytes of a page; SQLite's default, written down because limits are counted in it.
+const PAGE_BYTES: u64 = 4096;
+/// Prepared statements kept per connection: more than there are.
+const STATEMENTS_MAX: usize = 128;
+
+/// How a file is opened.
+#[derive(Debug, Clone)]
+pub struct SqliteSettings {
+    /// The file; made if it is not there. Not on a network file system.
+    pub path: PathBuf,
+    /// Transactions that may wait before [`Store::append`] answers [`StoreError::Behind`].
+    pub queue_max: usize,
+    /// From this length in bytes on, the WAL is moved into the file.
+    pub wal_max: u64,
+}
+
+/// A [`Store`] in one SQLite file.
+pub struct SqliteStore {
+    id: StoreId,
+    shared: Arc<Shared>,
+    clock: Clock,
+    questions: SyncSender<reader::Question>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    stop_checkpoints: Mutex<Option<SyncSender<()>>>,
+    path: PathBuf,
+}
+
+impl SqliteStore {
+    /// Opens the file, migrates it, and moves into it whatever an earlier process left in the
+    /// WAL: after a failed sync its last frames may exist in the kernel's cache alone.
+    pub fn open(settings: &SqliteSettings, clock: Clock) -> Result<Self, StoreError> {
+        let path = &settings.path;
+        let mut conn = connect(path)?;
+        schema::migrate(&mut conn, clock.now())?;
+        // Busy: another process is using the file, and has done this itself.
+        checkpoint::checkpoint(&conn, "TRUNCATE").map_err(|error| classify_open(&error))?;
+        let id = schema::store_id(&conn).map_err(|error| classify_open(&error))?;
+        let shared = Arc::new(Shared::new(settings.queue_max));
+        let boot = boot_id()?;
+        let writer = writer::Writer {
+            conn,
+            shared: Arc::clone(&shared),
+            clock: clock.clone(),
+            boot,
+            store: id,
+        };
+        let (questions, asked) = std::sync::mpsc::sync_channel(reader::QUEUE_MAX);
+        let reader_conn = connect(path)?;
+        read_only(&reader_conn)?;
+        let reader = reader::Reader {
+            conn: reader_conn,
+            shared: Arc::clone(&shared),
+            questions: asked,
+        };
+        let (stop_checkpoints, stop) = std::sync::mpsc::sync_channel(1);
+        let checkpointer = checkpoint::Checkpointer {
+            conn: connect(path)?,
+            shared: Arc::clone(&shared),
+            pages_max: u32::try_from(settings.wal_max / PAGE_BYTES).unwrap_or(u32::MAX),
+            stop,
+        };
+        let threads = vec![
+            spawn("hapax-writer", move || writer.run_to_the_end())?,
+            spawn("hapax-reader", move || reader.run())?,
+            spawn("hapax-checkpoint", move || checkpointer.run())?,
+        ];
+        Ok(Self {
+            id,
+            shared,
+            clock,
+            questions,
+            threads: Mutex::new(threads),
+            stop_checkpoints: Mutex::new(Some(stop_checkpoints)),
+            path: settings.path.clone(),
+        })
+    }
+
+    /// Migrates the file and closes it again; answers its schema version.
+    pub fn migrate(path: &Path, clock: &Clock) -> Result<u32, StoreError> {
+        let mut conn = connect(path)?;
+        schema::migrate(&mut conn, clock.now())?;
+        Ok(schema::VERSION)
+    }
+
+    async fn write<R: Send + 'static>(
+        &self,
+        urgency: Urgency,
+        body: impl FnMut(&tx::Tx<'_>) -> rusqlite::Result<R> + Send + 'static,
+    ) -> Result<R, StoreError> {
+        self.shared.write(urgency, body).await
+    }
+
+    async fn read<R: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<R> + Send + 'static,
+    ) -> Result<R, StoreError> {
+        reader::ask(&self.questions, read).await
+    }
+}
+
+fn connect(path: &Path) -> Result<Connection, StoreError> {
+    let open = || -> rusqlite::Result<Connection> {
+        let conn = Connection::open(path)?;
+        conn.busy_handler(Some(wait_for_lock))?;
+        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        conn.pragma_update(None, "journal_mode", "WAL")?;
+        conn.pragma_update(None, "synchronous", "FULL")?;
+        conn.pragma_update(None, "wal_autocheckpoint", 0)?;
+        // 64 MB of the gate's random keys in memory.
+        conn.pragma_update(None, "cache_size", -65_536)?;
+        conn.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+        writer::watch_wal(&conn);
+        Ok(conn)
+    };
+    open().map_err(|error| match classify_open(&error) {
+        StoreError::Open(reason) => StoreError::Open(format!("{} ({})", reason, path.display())),
+        other => other,
+    })
+}
+
+fn read_only(conn: &Connection) -> Result<(), StoreError> {
+    conn.pragma_update(None, "query_only", true)
+        .map_err(|error| classify_open(&error))
+}
+
+/// Waits for another process's transaction. SQLite's own handler sleeps up to a tenth of a
+/// second, in which a busy neighbour would get the lock again and again.
+fn wait_for_lock(looks: i32) -> bool {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "SQLite calls this on a plain thread"
+    )]
+    std::thread::sleep(writer::BUSY_STEP);
+    looks < writer::BUSY_STEPS
+}
+
+/// Differs after each boot; with another one, every lease is over.
+fn boot_id() -> Result<String, StoreError> {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|id| id.trim().to_owned())
+        .map_err(|error| StoreError::Open(format!("the kernel's boot id can't be read: {error}")))
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StoreError> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(body)
+        .map_err(|error| StoreError::Open(format!("no thread for the store: {error}")))
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    fn id(&self) -> StoreId {
+        self.id
+    }
+
+    fn turns_changed(&self) -> watch::Receiver<u64> {
+        self.shared.turns.subscribe()
+    }
+
+    fn sends_changed(&self) -> watch::Receiver<u64> {
+        self.shared.sends.subscribe()
+    }
+
+    fn fatal(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.shared.fatal.subscribe()
+    }
+
+    async fn join(&self, ttl: Duration) -> Result<NodeId, StoreError> {
+        self.write(Urgency::Lease, move |tx| node::join(tx, ttl))
+            .await
+    }
+
+    async fn renew(&self, node: NodeId, ttl: Duration) -> Result<Renewal, StoreError> {
+        let (renewal, nodes) = self
+            .write(Urgency::Lease, move |tx| node::renew(tx, node, ttl))
+            .await?;
+        self.shared.others.store(nodes > 1, Ordering::Relaxed);
+        Ok(renewal)
+    }
+
+    async fn leave(&self, node: NodeId) -> Result<(), StoreError> {
+        self.write(Urgency::Lease, move |tx| node::remove(tx, node))
+            .await
+            .map(drop)
+    }
+
+    async fn reap(&self) -> Result<Vec<Reaped>, StoreError> {
+        self.write(Urgency::Lease, node::reap).await
+    }
+
+    async fn append(&self, delivery: Delivery) -> Result<Appended, StoreError> {
+        self.write(Urgency::Ingress, move |tx| append::append(tx, &delivery))
+            .await
+    }
+
+    fn answered(&self, answered: Answered) {
+        self.shared.answered(answered);
+    }
+
+    async fn claim(&self, claim: ClaimRequest) -> Result<Claimed, StoreError> {
+        self.write(Urgency::Stage, move |tx| turn::claim(tx, &claim))
+            .await?
+            .ok_or(StoreError::DeadNode(claim.node))
+    }
+
+    async fn free_unknown(&self, node: NodeId, keep: Keep) -> Result<Vec<Lease>, StoreError> {
+        self.write(Urgency::Stage, move |tx| {
+            turn::free_unknown(tx, node, &keep)
+        })
+        .await
+    }
+
+    async fn finish(&self, lease: Lease, finish: Finish) -> Result<Written, StoreError> {
+        self.write(Urgency::Stage, move |tx| turn::finish(tx, lease, &finish))
+            .await
+    }
+
+    async fn release(&self, lease: Lease, release: Release) -> Result<Written, StoreError> {
+        self.write(Urgency::Stage, move |tx| turn::release(tx, lease, &release))
+            .await
+    }
+
+    async fn send(&self, send: SendRequest) -> Result<Sends, StoreError> {
+        let node = send.node;
+        self.write(Urgency::Stage, move |tx| sending::send(tx, &send))
+            .await?
+            .ok_or(StoreError::DeadNode(node))
+    }
+
+    async fn settle(&self, settle: Settle) -> Result<OutgoingState, StoreError> {
+        let id = settle.id;
+        self.write(Urgency::Stage, move |tx| outbox::settle(tx, &settle))
+            .await?
+            .ok_or_else(|| StoreError::Refused(format!("there is no {id}")))
+    }
+
+    async fn expire_unsure(
+        &self,
+        healthy: bool,
+        unsure_wait: Duration,
+    ) -> Result<Vec<OutgoingId>, StoreError> {
+        let wait_ms = i64::try_from(unsure_wait.as_millis()).unwrap_or(i64::MAX);
+        self.write(Urgency::Stage, move |tx| {
+            outbox::expire_unsure(tx, healthy, wait_ms)
+        })
+        .await
+    }
+
+    async fn backlog(&self) -> Result<Backlog, StoreError> {
+        let now = self.clock.now();
+        self.read(move |conn| read::backlog(conn, now)).await
+    }
+
+    async fn dead_letters(&self, limit: u32) -> Result<Vec<DeadLetter>, StoreError> {
+        self.read(move |conn| read::dead_letters(conn, limit)).await
+    }
+
+    async fn arrivals(&self, key: EventKey) -> Result<Option<Arrivals>, StoreError> {
+        self.read(move |conn| read::arrivals(conn, key)).await
+    }
+
+    fn commits(&self) -> Commits {
+        Commits {
+            commits: self.shared.commits.load(Ordering::Relaxed),
+            writes: self.shared.writes.load(Ordering::Relaxed),
+        }
+    }
+
+    async fn close(&self) {
+        self.shared.close();
+        self.stop_checkpoints
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let threads =
+            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        // The reader ends when the last handle to the store is dropped.
+        for thread in threads
+            .into_iter()
+            .filter(|thread| thread.thread().name() != Some("hapax-reader"))
+        {
+            // A thread that panicked has said so; nothing is left to do here.
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+        if !self.shared.has_failed() {
+            // Leaves a file without a WAL; if it fails, the next start does it.
+            let path = self.path.clone();
+            let _ = tokio::task::spawn_blocking(move || {
+                connect(&path).map(|conn| checkpoint::checkpoint(&conn, "TRUNCATE"))
+            })
+            .await;
+        }
+    }
+}

@@ -1,0 +1,471 @@
+//! The outbox, and the receipts that speak of it. Whatever shows what became of an outgoing, an
+//! answer or a receipt, comes in by [`merge`].
+
+use rusqlite::{Row, params};
+
+use super::super::{DeadKind, SendResult, Settle};
+use super::tx::Tx;
+use crate::model::{
+    Attempt, ConversationId, EventKey, Evidence, FailureClass, NumberId, OutgoingId, OutgoingState,
+    Rank, Receipt, ReceiptStatus, Tag, Timestamp, Transition, Wamid,
+};
+
+/// What comes along with evidence.
+#[derive(Default)]
+pub(super) struct Facts {
+    reason: Option<String>,
+    wamid: Option<Wamid>,
+    retry_at: Option<Timestamp>,
+}
+
+impl Facts {
+    pub(super) fn because(reason: impl Into<String>) -> Self {
+        Self {
+            reason: Some(reason.into()),
+            ..Self::default()
+        }
+    }
+}
+
+/// An outgoing as far as evidence concerns it.
+struct Standing {
+    id: OutgoingId,
+    conversation: ConversationId,
+    number: NumberId,
+    turn_seq: i64,
+    state: OutgoingState,
+    attempt: Attempt,
+    wamid: Option<Wamid>,
+}
+
+const STANDING: &str = "
+    SELECT id, conversation, number, turn_seq, state, attempt, wamid FROM outgoing WHERE id = ?1";
+
+fn read_standing(row: &Row<'_>) -> rusqlite::Result<Standing> {
+    Ok(Standing {
+        id: OutgoingId(row.get(0)?),
+        conversation: ConversationId(row.get(1)?),
+        number: NumberId::new(row.get::<_, String>(2)?),
+        turn_seq: row.get(3)?,
+        state: read_state(row, 4)?,
+        attempt: row.get(5)?,
+        wamid: row.get::<_, Option<String>>(6)?.map(Wamid::new),
+    })
+}
+
+pub(super) fn read_state(row: &Row<'_>, at: usize) -> rusqlite::Result<OutgoingState> {
+    let number: u8 = row.get(at)?;
+    OutgoingState::from_number(number).ok_or(rusqlite::Error::IntegralValueOutOfRange(
+        at,
+        i64::from(number),
+    ))
+}
+
+/// Merges evidence into an outgoing; answers where it stands then, or `None` if there is none.
+pub(super) fn merge(
+    tx: &Tx<'_>,
+    id: OutgoingId,
+    evidence: Evidence,
+    facts: &Facts,
+) -> rusqlite::Result<Option<OutgoingState>> {
+    let Some(standing) = tx.row(STANDING, [id.0], read_standing)? else {
+        return Ok(None);
+    };
+    let state = match standing.state.merge(standing.attempt, evidence) {
+        Transition::Stay => standing.state,
+        Transition::To(state) => {
+            enter(tx, &standing, state, evidence, facts)?;
+            state
+        }
+    };
+    if let Some(wamid) = &facts.wamid {
+        learn_wamid(tx, &standing, wamid)?;
+    }
+    Ok(Some(state))
+}
+
+const ENTER: &str = "
+    UPDATE outgoing
+       SET state = ?2, node = NULL, due_at = NULL, error = coalesce(?3, error), changed_at = ?4,
+           unsure_at_ms = CASE WHEN ?2 = 2 THEN (SELECT healthy_ms FROM ledger) END
+     WHERE id = ?1";
+
+fn enter(
+    tx: &Tx<'_>,
+    standing: &Standing,
+    state: OutgoingState,
+    evidence: Evidence,
+    facts: &Facts,
+) -> rusqlite::Result<()> {
+    let id = standing.id;
+    tx.execute(ENTER, params![id.0, state as u8, facts.reason, tx.now.0])?;
+    match state {
+        OutgoingState::Pending => {
+            hold_back_later(tx, standing)?;
+            promote_head(tx, standing.conversation, facts.retry_at.unwrap_or(tx.now))?;
+        }
+        OutgoingState::Sent => {
+            close_dead_letter(tx, id)?;
+            promote_head(tx, standing.conversation, tx.now)?;
+        }
+        OutgoingState::Dead => {
+            bury(tx, standing, evidence, facts)?;
+            promote_head(tx, standing.conversation, tx.now)?;
+        }
+        OutgoingState::Sending | OutgoingState::Unsure => {}
+    }
+    Ok(())
+}
+
+// The head of a conversation's outbox --------------------------------------------------------
+
+const PROMOTE_HEAD: &str = "
+    UPDATE outgoing SET due_at = ?2
+     WHERE id = (SELECT min(id) FROM outgoing WHERE conversation = ?1 AND state < 3)
+       AND state = 0 AND due_at IS NULL";
+
+/// Makes the oldest open outgoing of a conversation due, if it waits for nothing else. Called
+/// whenever the head may have changed: a head without a due time would wait for ever.
+pub(super) fn promote_head(
+    tx: &Tx<'_>,
+    conversation: ConversationId,
+    at: Timestamp,
+) -> rusqlite::Result<()> {
+    if tx.execute(PROMOTE_HEAD, params![conversation.0, at.0])? > 0 {
+        tx.wake_sends();
+    }
+    Ok(())
+}
+
+const HOLD_BACK_LATER: &str = "
+    UPDATE outgoing SET due_at = NULL
+     WHERE conversation = ?1 AND id > ?2 AND due_at IS NOT NULL";
+
+/// An outgoing that is open again stands before those that had moved up.
+fn hold_back_later(tx: &Tx<'_>, standing: &Standing) -> rusqlite::Result<()> {
+    tx.execute(
+        HOLD_BACK_LATER,
+        params![standing.conversation.0, standing.id.0],
+    )?;
+    Ok(())
+}
+
+const ENQUEUE: &str = "
+    INSERT INTO outgoing (conversation, number, turn_seq, position, body, created_at, changed_at)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)";
+const KNOW_NUMBER: &str = "INSERT OR IGNORE INTO number (id) VALUES (?1)";
+
+/// Puts a turn's replies into the outbox, in order.
+pub(super) fn enqueue(
+    tx: &Tx<'_>,
+    conversation: ConversationId,
+    number: &str,
+    turn_seq: i64,
+    bodies: &[String],
+) -> rusqlite::Result<()> {
+    tx.execute(KNOW_NUMBER, [number])?;
+    for (position, body) in bodies.iter().enumerate() {
+        let position = position as i64;
+        tx.execute(
+            ENQUEUE,
+            params![conversation.0, number, turn_seq, position, body, tx.now.0],
+        )?;
+    }
+    promote_head(tx, conversation, tx.now)
+}
+
+// Dead letters -------------------------------------------------------------------------------
+
+const BURY: &str = "
+    INSERT INTO dead_letter (kind, conversation, seq, seq_last, outgoing, reason, attempts, at)
+    VALUES (?1, ?2, ?3, ?3, ?4, ?5, ?6, ?7)";
+
+fn bury(
+    tx: &Tx<'_>,
+    standing: &Standing,
+    evidence: Evidence,
+    facts: &Facts,
+) -> rusqlite::Result<()> {
+    let kind = match evidence {
+        Evidence::WaitOver(_) => DeadKind::Unsure,
+        _ => DeadKind::Outgoing,
+    };
+    let reason = facts.reason.as_deref().unwrap_or("no reason was given");
+    tx.execute(
+        BURY,
+        params![
+            kind as u8,
+            standing.conversation.0,
+            standing.turn_seq,
+            standing.id.0,
+            reason,
+            standing.attempt,
+            tx.now.0
+        ],
+    )?;
+    Ok(())
+}
+
+const CLOSE_DEAD_LETTER: &str = "
+    UPDATE dead_letter SET closed_at = ?2 WHERE outgoing = ?1 AND closed_at IS NULL";
+
+fn close_dead_letter(tx: &Tx<'_>, id: OutgoingId) -> rusqlite::Result<()> {
+    tx.execute(CLOSE_DEAD_LETTER, params![id.0, tx.now.0])?;
+    Ok(())
+}
+
+// Answers ------------------------------------------------------------------------------------
+
+const PAUSE_NUMBER: &str = "
+    INSERT INTO number (id, paused_until, reason) VALUES (?1, ?2, ?3)
+    ON CONFLICT (id) DO UPDATE SET paused_until = max(paused_until, ?2), reason = ?3";
+
+pub(super) fn settle(tx: &Tx<'_>, settle: &Settle) -> rusqlite::Result<Option<OutgoingState>> {
+    let attempt = settle.attempt;
+    let (evidence, facts) = match &settle.result {
+        SendResult::Accepted(wamid) => (
+            Evidence::Accepted(attempt),
+            Facts {
+                wamid: Some(wamid.clone()),
+                ..Facts::default()
+            },
+        ),
+        SendResult::Retry { at, reason } => (
+            Evidence::NotSent(attempt),
+            Facts {
+                retry_at: Some(*at),
+                ..Facts::because(reason)
+            },
+        ),
+        SendResult::PauseNumber { until, reason } => {
+            pause_number(tx, settle.id, *until, reason)?;
+            (Evidence::NotSent(attempt), Facts::because(reason))
+        }
+        SendResult::Refused { reason } => (Evidence::Refused(attempt), Facts::because(reason)),
+        SendResult::Unsure { reason } => (Evidence::Lost(attempt), Facts::because(reason)),
+    };
+    merge(tx, settle.id, evidence, &facts)
+}
+
+fn pause_number(
+    tx: &Tx<'_>,
+    id: OutgoingId,
+    until: Timestamp,
+    reason: &str,
+) -> rusqlite::Result<()> {
+    if let Some(standing) = tx.row(STANDING, [id.0], read_standing)? {
+        tx.execute(
+            PAUSE_NUMBER,
+            params![standing.number.as_str(), until.0, reason],
+        )?;
+    }
+    Ok(())
+}
+
+// Receipts -----------------------------------------------------------------------------------
+
+const FIND_BY_WAMID: &str = "
+    SELECT id FROM outgoing WHERE number = ?1 AND wamid = ?2 ORDER BY id LIMIT 1";
+const FIND_BY_TAG: &str = "SELECT id FROM outgoing WHERE id = ?1 AND number = ?2";
+const KEEP_RECEIPT: &str = "
+    INSERT INTO receipt (event, number, wamid, status, participant, at, received_at, outgoing,
+                         attempt, code, retryable, raw)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+
+/// Keeps a new receipt and merges it into its outgoing; parks it if nobody has claimed its
+/// wamid yet.
+pub(super) fn receive(
+    tx: &Tx<'_>,
+    key: EventKey,
+    number: &NumberId,
+    receipt: &Receipt,
+    received_at: Timestamp,
+) -> rusqlite::Result<Option<OutgoingId>> {
+    let tag = receipt
+        .callback_data
+        .as_deref()
+        .and_then(Tag::parse)
+        .filter(|tag| tag.store == tx.store);
+    let read_id = |row: &Row<'_>| row.get(0).map(OutgoingId);
+    let tagged = match tag {
+        Some(tag) => tx.row(FIND_BY_TAG, (tag.outgoing.0, number.as_str()), read_id)?,
+        None => None,
+    };
+    let outgoing = match tagged {
+        Some(id) => Some(id),
+        None => tx.row(
+            FIND_BY_WAMID,
+            (number.as_str(), receipt.wamid.as_str()),
+            read_id,
+        )?,
+    };
+    let attempt = tagged.and(tag).map(|tag| tag.attempt);
+    let retryable = receipt
+        .failure
+        .is_some_and(|failure| is_retryable(failure.class));
+    tx.execute(
+        KEEP_RECEIPT,
+        params![
+            key.0,
+            number.as_str(),
+            receipt.wamid.as_str(),
+            receipt.status.as_str(),
+            receipt.participant.as_deref().unwrap_or_default(),
+            receipt.at.map(|at| at.0),
+            received_at.0,
+            outgoing.map(|id| id.0),
+            attempt,
+            receipt.failure.map(|failure| failure.code),
+            retryable,
+            receipt.raw,
+        ],
+    )?;
+    if let Some(id) = outgoing {
+        let code = receipt.failure.map(|failure| failure.code);
+        let reading = Reading {
+            status: receipt.status.clone(),
+            attempt,
+            code,
+            retryable,
+        };
+        read_receipt(tx, id, &receipt.wamid, &reading)?;
+    }
+    Ok(outgoing)
+}
+
+/// A failure after acceptance that may be tried again: surely not delivered, and only too fast.
+const fn is_retryable(class: FailureClass) -> bool {
+    match class {
+        FailureClass::PairRate | FailureClass::NumberRate => true,
+        FailureClass::NumberBlocked | FailureClass::Ambiguous | FailureClass::Refused => false,
+    }
+}
+
+/// What a receipt, new or parked, says.
+struct Reading {
+    status: ReceiptStatus,
+    attempt: Option<Attempt>,
+    code: Option<i64>,
+    retryable: bool,
+}
+
+const RAISE_RANK: &str = "UPDATE outgoing SET rank = max(rank, ?2) WHERE id = ?1";
+/// How long a message waits that Meta accepted first and then called too fast.
+const RETRY_AFTER_RECEIPT_MS: i64 = 15_000;
+
+fn read_receipt(
+    tx: &Tx<'_>,
+    id: OutgoingId,
+    wamid: &Wamid,
+    reading: &Reading,
+) -> rusqlite::Result<()> {
+    let wamid = Some(wamid.clone());
+    let rank = match reading.status {
+        ReceiptStatus::Sent => Rank::Sent,
+        ReceiptStatus::Delivered => Rank::Delivered,
+        ReceiptStatus::Read => Rank::Read,
+        ReceiptStatus::Played => Rank::Played,
+        ReceiptStatus::Failed => {
+            let reason = match reading.code {
+                Some(code) => format!("a receipt says failed, code {code}"),
+                None => "a receipt says failed".to_owned(),
+            };
+            let retry_at = Some(Timestamp(tx.now.0 + RETRY_AFTER_RECEIPT_MS));
+            let evidence = if reading.retryable {
+                Evidence::RetryableReceipt(reading.attempt)
+            } else {
+                Evidence::FailedReceipt(reading.attempt)
+            };
+            merge(
+                tx,
+                id,
+                evidence,
+                &Facts {
+                    reason: Some(reason),
+                    wamid: None,
+                    retry_at,
+                },
+            )?;
+            return Ok(());
+        }
+        ReceiptStatus::Other(_) => return Ok(()),
+    };
+    merge(
+        tx,
+        id,
+        Evidence::Receipt,
+        &Facts {
+            wamid,
+            ..Facts::default()
+        },
+    )?;
+    tx.execute(RAISE_RANK, params![id.0, rank as u8])?;
+    Ok(())
+}
+
+const SET_WAMID: &str = "UPDATE outgoing SET wamid = ?2 WHERE id = ?1";
+const ADOPT: &str = "
+    UPDATE receipt SET outgoing = ?3 WHERE number = ?1 AND wamid = ?2 AND outgoing IS NULL
+    RETURNING status, attempt, code, retryable";
+
+/// The outgoing is known under this wamid now: receipts that came before are its own.
+fn learn_wamid(tx: &Tx<'_>, standing: &Standing, wamid: &Wamid) -> rusqlite::Result<()> {
+    if standing.wamid.as_ref() == Some(wamid) {
+        return Ok(());
+    }
+    tx.execute(SET_WAMID, params![standing.id.0, wamid.as_str()])?;
+    let params = params![standing.number.as_str(), wamid.as_str(), standing.id.0];
+    let parked = tx.rows(ADOPT, params, |row| {
+        Ok(Reading {
+            status: ReceiptStatus::parse(&row.get::<_, String>(0)?),
+            attempt: row.get(1)?,
+            code: row.get(2)?,
+            retryable: row.get(3)?,
+        })
+    })?;
+    for reading in parked {
+        read_receipt(tx, standing.id, wamid, &reading)?;
+    }
+    Ok(())
+}
+
+// json_patch merges member by member; what is not JSON to SQLite stays as it was.
+const ENRICH: &str = "
+    UPDATE receipt SET raw = json_patch(raw, ?2)
+     WHERE event = ?1 AND raw <> ?2 AND json_valid(raw) AND json_valid(?2)";
+
+/// Adds what a repeated status carries beyond the first.
+pub(super) fn enrich(tx: &Tx<'_>, key: EventKey, raw: &str) -> rusqlite::Result<()> {
+    tx.execute(ENRICH, params![key.0, raw])?;
+    Ok(())
+}
+
+// Unsure -------------------------------------------------------------------------------------
+
+const COUNT_HEALTHY: &str = "
+    UPDATE ledger SET healthy_ms = healthy_ms + ?1 * max(0, min(?2 - healthy_at, ?3)),
+                      healthy_at = ?2";
+const OVERDUE: &str = "
+    SELECT id, attempt FROM outgoing
+     WHERE state = 2 AND unsure_at_ms <= (SELECT healthy_ms FROM ledger) - ?1 LIMIT 1000";
+/// The longest step of the healthy clock: a pause of ours is not time in which receipts came.
+const HEALTHY_STEP_MAX_MS: i64 = 2_000;
+
+pub(super) fn expire_unsure(
+    tx: &Tx<'_>,
+    healthy: bool,
+    unsure_wait_ms: i64,
+) -> rusqlite::Result<Vec<OutgoingId>> {
+    tx.execute(
+        COUNT_HEALTHY,
+        params![healthy, tx.now.0, HEALTHY_STEP_MAX_MS],
+    )?;
+    let overdue = tx.rows(OVERDUE, [unsure_wait_ms], |row| {
+        Ok((OutgoingId(row.get(0)?), row.get::<_, Attempt>(1)?))
+    })?;
+    let reason = Facts::because("nobody learnt whether it was sent: no receipt came");
+    for &(id, attempt) in &overdue {
+        merge(tx, id, Evidence::WaitOver(attempt), &reason)?;
+    }
+    Ok(overdue.into_iter().map(|(id, _)| id).collect())
+}

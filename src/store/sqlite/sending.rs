@@ -1,0 +1,92 @@
+//! SEND: takes due outgoings and marks them before anybody calls Meta.
+
+use rusqlite::{Row, params};
+
+use super::super::{SendRequest, Sending, Sends};
+use super::node;
+use super::tx::Tx;
+use crate::model::{ConversationId, NumberId, OutgoingId, Recipient, Tag, Timestamp, TurnId};
+
+const NUMBERS: &str = "SELECT id, paused_until FROM number";
+// Only heads have a due time, and only a conversation without a send in question is sent from:
+// the unique index on those refuses a second one in any case.
+const DUE: &str = "
+    SELECT o.id FROM outgoing o
+     WHERE o.number = ?1 AND o.due_at <= ?2
+       AND NOT EXISTS (SELECT 1 FROM outgoing q
+                        WHERE q.conversation = o.conversation AND q.state IN (1, 2))
+     ORDER BY o.due_at LIMIT ?3";
+const MARK: &str = "
+    UPDATE outgoing SET state = 1, attempt = attempt + 1, due_at = NULL, node = ?2, changed_at = ?3
+     WHERE id = ?1";
+const MARKED: &str = "
+    SELECT o.id, o.attempt, o.conversation, o.number, c.recipient, o.body, o.created_at, o.turn_seq
+      FROM outgoing o JOIN conversation c ON c.id = o.conversation WHERE o.id = ?1";
+const NEXT_DUE: &str = "
+    SELECT min(max(o.due_at, n.paused_until))
+      FROM number n JOIN outgoing o ON o.due_at IS NOT NULL AND o.number = n.id
+       AND o.due_at = (SELECT min(due_at) FROM outgoing
+                        WHERE number = n.id AND due_at IS NOT NULL)";
+
+/// `None` when the node has been declared dead.
+pub(super) fn send(tx: &Tx<'_>, send: &SendRequest) -> rusqlite::Result<Option<Sends>> {
+    if !node::is_member(tx, send.node)? {
+        return Ok(None);
+    }
+    let mut sends = Sends::default();
+    let numbers = tx.rows(NUMBERS, [], |row| {
+        Ok((row.get::<_, String>(0)?, Timestamp(row.get(1)?)))
+    })?;
+    for (number, paused_until) in &numbers {
+        let room = send.limit.saturating_sub(sends.outgoings.len() as u32);
+        let limit = room.min(budget(send, number));
+        if limit == 0 || *paused_until > tx.now {
+            continue;
+        }
+        let due: Vec<i64> = tx.rows(DUE, params![number, tx.now.0, limit], |row| row.get(0))?;
+        for id in due {
+            tx.execute(MARK, params![id, send.node.0, tx.now.0])?;
+            sends
+                .outgoings
+                .extend(tx.row(MARKED, [id], |row| read_sending(tx, row))?);
+        }
+    }
+    sends.next_due = tx
+        .row(NEXT_DUE, [], |row| row.get::<_, Option<i64>>(0))?
+        .flatten()
+        .map(Timestamp);
+    Ok(Some(sends))
+}
+
+fn budget(send: &SendRequest, number: &str) -> u32 {
+    send.budget
+        .iter()
+        .find(|(of, _)| of.as_str() == number)
+        .map_or(send.limit, |(_, budget)| *budget)
+}
+
+fn read_sending(tx: &Tx<'_>, row: &Row<'_>) -> rusqlite::Result<Sending> {
+    let id = OutgoingId(row.get(0)?);
+    let attempt = row.get(1)?;
+    let conversation = ConversationId(row.get(2)?);
+    let recipient: String = row.get(4)?;
+    Ok(Sending {
+        id,
+        attempt,
+        tag: Tag {
+            store: tx.store,
+            outgoing: id,
+            attempt,
+        },
+        conversation,
+        number: NumberId::new(row.get::<_, String>(3)?),
+        // Written by Recipient::encode alone.
+        recipient: Recipient::decode(&recipient).unwrap_or(Recipient::Phone(recipient)),
+        body: row.get(5)?,
+        created_at: Timestamp(row.get(6)?),
+        turn: TurnId {
+            conversation,
+            seq: row.get(7)?,
+        },
+    })
+}
