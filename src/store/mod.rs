@@ -15,6 +15,8 @@ use crate::model::{
     NodeId, NumberId, OutgoingId, OutgoingState, Recipient, StoreId, Tag, Timestamp, TurnId, Wamid,
 };
 
+#[cfg(test)]
+mod conformance;
 mod membership;
 pub mod sqlite;
 

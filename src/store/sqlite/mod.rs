@@ -331,3 +331,23 @@ impl Store for SqliteStore {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::SharedStore;
+    use super::super::conformance::conformance;
+    use super::*;
+
+    async fn open(clock: Clock) -> (SharedStore, tempfile::TempDir) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let settings = SqliteSettings {
+            path: folder.path().join("hapax.db"),
+            queue_max: 4096,
+            wal_max: 1 << 20,
+        };
+        let store = SqliteStore::open(&settings, clock).expect("a new file opens");
+        (Arc::new(store), folder)
+    }
+
+    conformance!(crate::store::sqlite::tests::open);
+}

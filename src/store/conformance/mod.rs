@@ -1,0 +1,88 @@
+//! What every store must do, as cases that each implementation runs.
+//!
+//! A case gets a fresh store and a clock that it moves by hand; it speaks only through the
+//! [`Store`](super::Store) trait. A new rule of the ledger gets its case here, not beside one
+//! implementation.
+
+pub(super) mod append;
+pub(super) mod fixture;
+pub(super) mod identity;
+pub(super) mod nodes;
+pub(super) mod outbox;
+pub(super) mod receipts;
+pub(super) mod turns;
+
+/// Makes one test per case for a store. `$open` is an async function from a
+/// [`Clock`](crate::clock::Clock) to whatever keeps the store alive and dereferences to it.
+macro_rules! conformance {
+    ($open:path) => {
+        conformance!(@cases $open,
+            append: [
+                an_event_is_accepted_once,
+                a_duplicate_inside_one_delivery_is_refused,
+                a_duplicate_tells_what_was_answered_before,
+                the_arrival_log_keeps_the_last_ones,
+                an_arrival_that_could_not_be_stored_is_remembered,
+                only_messages_take_a_place,
+                a_thousand_appends_at_once_lose_nothing,
+            ],
+            identity: [
+                one_conversation_through_every_alias,
+                a_recycled_phone_number_starts_a_new_conversation,
+                two_contacts_that_meet_are_reported,
+                the_same_person_on_two_numbers_has_two_conversations,
+                a_group_is_not_its_participant,
+            ],
+            turns: [
+                a_turn_takes_one_message_in_order,
+                a_claimed_conversation_is_not_claimed_again,
+                every_claim_raises_the_epoch_and_counts_the_attempt,
+                a_turn_keeps_its_messages_over_attempts,
+                a_late_finish_is_fenced,
+                a_finish_twice_is_done_once,
+                finishing_makes_the_next_message_due,
+                a_message_that_comes_during_a_turn_waits_for_it,
+                a_release_waits_and_may_give_the_attempt_back,
+                an_outage_is_remembered_until_the_turn_ends,
+                a_dead_turn_is_kept_and_the_next_goes_on,
+                a_claim_whose_answer_was_lost_is_freed,
+                a_full_conversation_costs_its_neighbours_nothing,
+            ],
+            nodes: [
+                a_lease_that_is_over_frees_everything,
+                a_renewed_node_lives,
+                a_dead_node_gets_no_work,
+                leaving_frees_at_once,
+            ],
+            outbox: [
+                replies_go_one_by_one_in_order,
+                a_retry_keeps_its_place_and_its_time,
+                a_paused_number_waits_and_others_go_on,
+                a_budget_limits_one_number,
+                a_refused_message_is_kept_and_the_next_goes_on,
+                an_unsure_message_holds_back_the_next,
+                an_unsure_message_ends_after_healthy_time_only,
+                a_late_answer_settles_an_unsure_message,
+                a_dead_nodes_send_becomes_unsure,
+            ],
+            receipts: [
+                a_tagged_receipt_settles_a_lost_answer,
+                a_receipt_before_the_answer_is_adopted,
+                a_receipt_of_another_store_is_not_ours,
+                a_failed_receipt_makes_a_dead_letter,
+                a_rate_limit_by_receipt_is_tried_again_in_its_place,
+                a_late_receipt_closes_a_dead_letter,
+            ],
+        );
+    };
+    (@cases $open:path, $($group:ident: [$($case:ident,)*],)*) => {
+        $(mod $group {
+            $(#[tokio::test]
+            async fn $case() {
+                use $crate::store::conformance::{$group as cases, fixture};
+                cases::$case(fixture::with($open).await).await;
+            })*
+        })*
+    };
+}
+pub(super) use conformance;

@@ -1,0 +1,184 @@
+//! Sending: in order, marked before the call, and never twice without proof.
+
+use std::time::Duration;
+
+use super::fixture::{Fixture, TTL, message, message_to, number, phone};
+use crate::model::{NumberId, OutgoingState};
+use crate::store::{DeadKind, SendResult};
+
+fn retry(f: &Fixture, seconds: u64) -> SendResult {
+    let at = f.clock.now().after(Duration::from_secs(seconds));
+    SendResult::Retry {
+        at,
+        reason: "too fast".into(),
+    }
+}
+
+fn unsure() -> SendResult {
+    SendResult::Unsure {
+        reason: "timed out".into(),
+    }
+}
+
+pub(in crate::store) async fn replies_go_one_by_one_in_order(f: Fixture) {
+    f.answered_turn("1", "a", &["one", "two"]).await;
+    f.answered_turn("1", "b", &["three"]).await;
+    f.answered_turn("2", "c", &["other"]).await;
+    let first = f.send().await;
+    let mut bodies: Vec<&str> = first.iter().map(|sending| sending.body.as_str()).collect();
+    bodies.sort_unstable();
+    assert_eq!(bodies, ["one", "other"], "one of each conversation");
+    assert!(f.send().await.is_empty());
+    let one = first
+        .into_iter()
+        .find(|sending| sending.body == "one")
+        .expect("sent");
+    assert_eq!(f.accepted(&one, "w1").await, OutgoingState::Sent);
+    for (text, wamid) in [("two", "w2"), ("three", "w3")] {
+        let next = f.send_one().await;
+        assert_eq!(next.body, text);
+        f.accepted(&next, wamid).await;
+    }
+    assert!(f.send().await.is_empty());
+}
+
+pub(in crate::store) async fn a_retry_keeps_its_place_and_its_time(f: Fixture) {
+    f.answered_turn("1", "a", &["one", "two"]).await;
+    let first = f.send_one().await;
+    assert_eq!(
+        f.settle(&first, retry(&f, 16)).await,
+        OutgoingState::Pending
+    );
+    let waiting = f.send_with(Vec::new()).await;
+    assert!(waiting.outgoings.is_empty());
+    assert_eq!(
+        waiting.next_due,
+        Some(f.clock.now().after(Duration::from_secs(16)))
+    );
+    f.wait(16);
+    let again = f.send_one().await;
+    assert_eq!(
+        (again.id, again.attempt, again.body.as_str()),
+        (first.id, 2, "one")
+    );
+}
+
+pub(in crate::store) async fn a_paused_number_waits_and_others_go_on(f: Fixture) {
+    f.answered_turn("1", "a", &["one"]).await;
+    f.answered_turn("2", "b", &["two"]).await;
+    let other = NumberId::from("200");
+    let mut sends = f.send().await;
+    let until = f.clock.now().after(Duration::from_secs(60));
+    let pause = SendResult::PauseNumber {
+        until,
+        reason: "token".into(),
+    };
+    f.settle(&sends.remove(0), pause.clone()).await;
+    f.settle(&sends.remove(0), pause).await;
+    f.append(vec![message_to(&other, phone("1"), "c")]).await;
+    let turn = f.claim_one().await;
+    f.reply(&turn, &["three"]).await;
+    assert_eq!(f.send_one().await.number, other);
+    assert_eq!(f.send_with(Vec::new()).await.next_due, Some(until));
+    assert_eq!(f.store.backlog().await.expect("read").numbers_paused, 1);
+    f.wait(60);
+    assert_eq!(f.send().await.len(), 2);
+}
+
+pub(in crate::store) async fn a_budget_limits_one_number(f: Fixture) {
+    for n in 0..5 {
+        f.answered_turn(&n.to_string(), &n.to_string(), &["hello"])
+            .await;
+    }
+    assert!(f.send_with(vec![(number(), 0)]).await.outgoings.is_empty());
+    assert_eq!(f.send_with(vec![(number(), 3)]).await.outgoings.len(), 3);
+    assert_eq!(f.send().await.len(), 2);
+}
+
+pub(in crate::store) async fn a_refused_message_is_kept_and_the_next_goes_on(f: Fixture) {
+    f.answered_turn("1", "a", &["bad", "good"]).await;
+    let bad = f.send_one().await;
+    let refused = SendResult::Refused {
+        reason: "code 131051".into(),
+    };
+    assert_eq!(f.settle(&bad, refused).await, OutgoingState::Dead);
+    let dead = f.store.dead_letters(10).await.expect("listed");
+    assert_eq!(
+        (dead[0].kind, dead[0].outgoing),
+        (DeadKind::Outgoing, Some(bad.id))
+    );
+    assert_eq!(f.send_one().await.body, "good");
+}
+
+pub(in crate::store) async fn an_unsure_message_holds_back_the_next(f: Fixture) {
+    f.answered_turn("1", "a", &["one", "two"]).await;
+    let first = f.send_one().await;
+    assert_eq!(f.settle(&first, unsure()).await, OutgoingState::Unsure);
+    f.wait(3600);
+    f.store.renew(f.node, TTL).await.expect("renewed");
+    assert!(
+        f.send().await.is_empty(),
+        "never sent again, and nothing overtakes it"
+    );
+}
+
+pub(in crate::store) async fn an_unsure_message_ends_after_healthy_time_only(f: Fixture) {
+    f.answered_turn("1", "a", &["one", "two"]).await;
+    let first = f.send_one().await;
+    f.settle(&first, unsure()).await;
+    let wait = Duration::from_secs(10);
+    for _ in 0..100 {
+        f.wait(1);
+        assert_eq!(
+            f.store.expire_unsure(false, wait).await,
+            Ok(vec![]),
+            "receipts can't come"
+        );
+    }
+    for _ in 0..9 {
+        f.wait(1);
+        assert_eq!(f.store.expire_unsure(true, wait).await, Ok(vec![]));
+    }
+    f.wait(1);
+    assert_eq!(f.store.expire_unsure(true, wait).await, Ok(vec![first.id]));
+    let dead = f.store.dead_letters(10).await.expect("listed");
+    assert_eq!(dead[0].kind, DeadKind::Unsure);
+    assert_eq!(f.send_one().await.body, "two");
+}
+
+pub(in crate::store) async fn a_late_answer_settles_an_unsure_message(f: Fixture) {
+    f.answered_turn("1", "a", &["one"]).await;
+    let first = f.send_one().await;
+    f.settle(&first, unsure()).await;
+    assert_eq!(f.accepted(&first, "w1").await, OutgoingState::Sent);
+    f.answered_turn("1", "b", &["two"]).await;
+    let second = f.send_one().await;
+    f.settle(&second, unsure()).await;
+    assert_eq!(
+        f.settle(&second, retry(&f, 0)).await,
+        OutgoingState::Pending,
+        "a sure no"
+    );
+    assert_eq!(f.send_one().await.attempt, 2);
+    assert_eq!(
+        f.settle(&second, unsure()).await,
+        OutgoingState::Sending,
+        "an old attempt"
+    );
+}
+
+pub(in crate::store) async fn a_dead_nodes_send_becomes_unsure(f: Fixture) {
+    f.append(vec![message(phone("1"), "a")]).await;
+    let turn = f.claim_one().await;
+    f.reply(&turn, &["one"]).await;
+    let first = f.send_one().await;
+    f.wait(6);
+    let reaped = f.store.reap().await.expect("reaped");
+    assert_eq!(reaped[0].unsure, 1);
+    assert_eq!(f.store.backlog().await.expect("read").outgoing_unsure, 1);
+    assert_eq!(
+        f.accepted(&first, "w1").await,
+        OutgoingState::Sent,
+        "evidence is never refused"
+    );
+}

@@ -1,0 +1,130 @@
+//! Receipts: they meet their send whichever comes first, and only ever add knowledge.
+
+use std::time::Duration;
+
+use super::fixture::{Fixture, message, phone, receipt};
+use crate::model::{
+    Event, EventBody, EventKey, FailureClass, OutgoingState, ReceiptFailure, StoreId, Tag,
+};
+use crate::store::{SendResult, Sending};
+
+fn failed(sending: &Sending, wamid: &str, class: FailureClass) -> Event {
+    let mut event = receipt(wamid, "failed", Some(sending.tag.to_string()));
+    event.key = EventKey::derive(&[b"failed", wamid.as_bytes()]);
+    if let EventBody::Status(receipt) = &mut event.body {
+        receipt.failure = Some(ReceiptFailure {
+            code: 131_026,
+            class,
+        });
+    }
+    event
+}
+
+async fn one_unsure(f: &Fixture) -> Sending {
+    f.answered_turn("1", "a", &["one", "two"]).await;
+    let sending = f.send_one().await;
+    let unsure = SendResult::Unsure {
+        reason: "timed out".into(),
+    };
+    assert_eq!(f.settle(&sending, unsure).await, OutgoingState::Unsure);
+    sending
+}
+
+pub(in crate::store) async fn a_tagged_receipt_settles_a_lost_answer(f: Fixture) {
+    let sending = one_unsure(&f).await;
+    let sent = receipt("w1", "sent", Some(sending.tag.to_string()));
+    assert_eq!(f.append_one(sent).await.outgoing, Some(sending.id));
+    assert_eq!(f.send_one().await.body, "two");
+    let read = f.append_one(receipt("w1", "read", None)).await;
+    assert_eq!(read.outgoing, Some(sending.id), "its wamid is known by now");
+}
+
+pub(in crate::store) async fn a_receipt_before_the_answer_is_adopted(f: Fixture) {
+    f.answered_turn("1", "a", &["one"]).await;
+    let sending = f.send_one().await;
+    let early = f.append_one(receipt("w1", "read", None)).await;
+    assert_eq!(early.outgoing, None, "nobody knows this wamid yet");
+    assert_eq!(f.accepted(&sending, "w1").await, OutgoingState::Sent);
+    let late = f.append_one(receipt("w1", "delivered", None)).await;
+    assert_eq!(late.outgoing, Some(sending.id));
+    // A failure that came before the answer counts as well.
+    f.answered_turn("1", "b", &["two"]).await;
+    let second = f.send_one().await;
+    let mut early_failure = failed(&second, "w2", FailureClass::Refused);
+    if let EventBody::Status(receipt) = &mut early_failure.body {
+        receipt.callback_data = None;
+    }
+    f.append_one(early_failure).await;
+    f.accepted(&second, "w2").await;
+    assert_eq!(f.dead_letters().await, 1);
+}
+
+pub(in crate::store) async fn a_receipt_of_another_store_is_not_ours(f: Fixture) {
+    let sending = one_unsure(&f).await;
+    let foreign = Tag {
+        store: StoreId(!f.store.id().0),
+        ..sending.tag
+    };
+    let seen = f
+        .append_one(receipt("w1", "sent", Some(foreign.to_string())))
+        .await;
+    assert_eq!(seen.outgoing, None);
+    assert!(f.send().await.is_empty(), "still unsure");
+}
+
+pub(in crate::store) async fn a_failed_receipt_makes_a_dead_letter(f: Fixture) {
+    f.answered_turn("1", "a", &["one", "two"]).await;
+    let first = f.send_one().await;
+    f.accepted(&first, "w1").await;
+    f.append(vec![failed(&first, "w1", FailureClass::Refused)])
+        .await;
+    assert_eq!(f.dead_letters().await, 1);
+    assert_eq!(f.send_one().await.body, "two");
+    // Meta has been seen to deliver what it had called failed.
+    f.append(vec![receipt("w1", "delivered", None)]).await;
+    assert_eq!(f.dead_letters().await, 0);
+}
+
+pub(in crate::store) async fn a_rate_limit_by_receipt_is_tried_again_in_its_place(f: Fixture) {
+    f.answered_turn("1", "a", &["one", "two"]).await;
+    let first = f.send_one().await;
+    f.accepted(&first, "w1").await;
+    f.append(vec![failed(&first, "w1", FailureClass::PairRate)])
+        .await;
+    assert!(
+        f.send().await.is_empty(),
+        "the next one does not overtake it"
+    );
+    f.clock.advance(Duration::from_secs(15));
+    let again = f.send_one().await;
+    assert_eq!((again.id, again.attempt), (first.id, 2));
+    f.append(vec![message(phone("2"), "z")]).await;
+    // The failure of the first attempt, told again under another key, is old news.
+    let mut stale = failed(&first, "w1", FailureClass::PairRate);
+    stale.key = EventKey::derive(&[b"stale"]);
+    f.append(vec![stale]).await;
+    assert_eq!(f.accepted(&again, "w3").await, OutgoingState::Sent);
+    assert_eq!(f.send_one().await.body, "two");
+}
+
+pub(in crate::store) async fn a_late_receipt_closes_a_dead_letter(f: Fixture) {
+    let sending = one_unsure(&f).await;
+    for _ in 0..20 {
+        f.wait(1);
+        f.store
+            .expire_unsure(true, Duration::from_secs(10))
+            .await
+            .expect("counted");
+    }
+    assert_eq!(f.dead_letters().await, 1);
+    let next = f.send_one().await;
+    assert_eq!(next.body, "two");
+    f.append(vec![receipt(
+        "w1",
+        "delivered",
+        Some(sending.tag.to_string()),
+    )])
+    .await;
+    assert_eq!(f.dead_letters().await, 0);
+    assert_eq!(f.accepted(&next, "w2").await, OutgoingState::Sent);
+}
