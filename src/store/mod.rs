@@ -62,7 +62,7 @@ pub trait Store: Send + Sync {
 
     /// Appends all events of a delivery, or none; durable when it returns. Receipts settle their
     /// outgoing in the same transaction.
-    async fn append(&self, delivery: Delivery) -> Result<Appended, StoreError>;
+    async fn append(&self, delivery: Arc<Delivery>) -> Result<Appended, StoreError>;
 
     /// Records what a delivery was answered. Never waits and may be lost in a crash, when it is
     /// indeed unknown whether the answer went out.
@@ -400,6 +400,8 @@ pub struct Sending {
     pub id: OutgoingId,
     /// The attempt, this one included.
     pub attempt: Attempt,
+    /// Who sends it.
+    pub node: NodeId,
     /// What goes into `biz_opaque_callback_data`.
     pub tag: Tag,
     /// The conversation.
@@ -566,6 +568,17 @@ pub struct ArrivalRecord {
     pub delivery: Option<DeliveryId>,
     /// What we answered, where known.
     pub answer: Option<Answer>,
+}
+
+impl DeadKind {
+    /// The word used in logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Turn => "turn",
+            Self::Outgoing => "outgoing",
+            Self::Unsure => "unsure",
+        }
+    }
 }
 
 /// How commits went.

@@ -1,5 +1,6 @@
 //! The gate: once in, whatever comes again.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::fixture::{Fixture, message, notice, phone, receipt};
@@ -52,7 +53,7 @@ pub(in crate::store) async fn a_duplicate_tells_what_was_answered_before(f: Fixt
         events: 1,
         answer,
     };
-    f.store.append(delivery).await.expect("appended");
+    f.store.append(Arc::new(delivery)).await.expect("appended");
     f.store.answered(answered);
     f.wait(3);
     let again = f.append_one(message(phone("1"), "a")).await;
@@ -130,7 +131,7 @@ pub(in crate::store) async fn an_arrival_that_could_not_be_stored_is_remembered(
     delivery.failed_before = vec![failed];
     let accepted = f
         .store
-        .append(delivery)
+        .append(Arc::new(delivery))
         .await
         .expect("appended")
         .events
@@ -152,7 +153,7 @@ pub(in crate::store) async fn an_arrival_that_could_not_be_stored_is_remembered(
     again.failed_before = vec![failed];
     let again = f
         .store
-        .append(again)
+        .append(Arc::new(again))
         .await
         .expect("appended")
         .events
@@ -188,7 +189,7 @@ pub(in crate::store) async fn a_thousand_appends_at_once_lose_nothing(f: Fixture
             &(n / 2).to_string(),
         )]);
         let store = f.store();
-        tasks.spawn(async move { store.append(delivery).await });
+        tasks.spawn(async move { store.append(Arc::new(delivery)).await });
     }
     let mut accepted = 0;
     while let Some(appended) = tasks.join_next().await {

@@ -138,7 +138,7 @@ impl Fixture {
 
     pub(in crate::store) async fn append(&self, events: Vec<Event>) -> Appended {
         self.store
-            .append(self.delivery(events))
+            .append(Arc::new(self.delivery(events)))
             .await
             .expect("it is appended")
     }

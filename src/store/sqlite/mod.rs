@@ -227,7 +227,7 @@ impl Store for SqliteStore {
         self.write(Urgency::Lease, node::reap).await
     }
 
-    async fn append(&self, delivery: Delivery) -> Result<Appended, StoreError> {
+    async fn append(&self, delivery: Arc<Delivery>) -> Result<Appended, StoreError> {
         self.write(Urgency::Ingress, move |tx| append::append(tx, &delivery))
             .await
     }

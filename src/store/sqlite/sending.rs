@@ -3,9 +3,11 @@
 use rusqlite::{Row, params};
 
 use super::super::{SendRequest, Sending, Sends};
-use super::node;
+use super::node::is_member;
 use super::tx::Tx;
-use crate::model::{ConversationId, NumberId, OutgoingId, Recipient, Tag, Timestamp, TurnId};
+use crate::model::{
+    ConversationId, NodeId, NumberId, OutgoingId, Recipient, Tag, Timestamp, TurnId,
+};
 
 const NUMBERS: &str = "SELECT id, paused_until FROM number";
 // Only heads have a due time, and only a conversation without a send in question is sent from:
@@ -30,7 +32,7 @@ const NEXT_DUE: &str = "
 
 /// `None` when the node has been declared dead.
 pub(super) fn send(tx: &Tx<'_>, send: &SendRequest) -> rusqlite::Result<Option<Sends>> {
-    if !node::is_member(tx, send.node)? {
+    if !is_member(tx, send.node)? {
         return Ok(None);
     }
     let mut sends = Sends::default();
@@ -65,7 +67,7 @@ fn budget(send: &SendRequest, number: &str) -> u32 {
         .map_or(send.limit, |(_, budget)| *budget)
 }
 
-fn read_sending(tx: &Tx<'_>, row: &Row<'_>) -> rusqlite::Result<Sending> {
+fn read_sending(tx: &Tx<'_>, node: NodeId, row: &Row<'_>) -> rusqlite::Result<Sending> {
     let id = OutgoingId(row.get(0)?);
     let attempt = row.get(1)?;
     let conversation = ConversationId(row.get(2)?);
@@ -73,6 +75,7 @@ fn read_sending(tx: &Tx<'_>, row: &Row<'_>) -> rusqlite::Result<Sending> {
     Ok(Sending {
         id,
         attempt,
+        node,
         tag: Tag {
             store: tx.store,
             outgoing: id,

@@ -1,0 +1,249 @@
+//! From settings to parts. Every setting is read here and nowhere further down.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::StatusCode;
+use tokio::net::TcpListener;
+
+use crate::admin::{self, AdminParts};
+use crate::clock::Clock;
+use crate::config::{Config, HandlerConfig, LogIdentifiers, StoreUrl, TurnPolicy};
+use crate::handler::{Ask, AskSettings, BotSettings, Echo, Forward, ForwardSettings, SettingsError};
+use crate::ingress::{Ingress, IngressLimits, IngressParts};
+use crate::listener::Limits;
+use crate::model::{Backoff, Handler};
+use crate::sender::{SendPolicy, Sender, SenderParts, SenderSettings};
+use crate::store::sqlite::{SqliteSettings, SqliteStore};
+use crate::store::{Membership, Policy, SharedStore, StoreError, Timing};
+use crate::telemetry::Metrics;
+use crate::whatsapp::{AppSecrets, Graph, GraphSettings, VerifyTokens, signature};
+use crate::worker::{RetryPolicy, Worker, WorkerParts, WorkerSettings};
+
+/// Why a gateway did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address can't be listened on.
+    #[error("{key}: expected a free address, found one in use or not of this machine: {source}")]
+    Listen {
+        /// The setting.
+        key: &'static str,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The store can't be opened or joined.
+    #[error("store.url (HAPAX_STORE): {0}")]
+    Store(#[from] StoreError),
+    /// The bot can't be called as configured.
+    #[error("handler.bot_url (HAPAX_BOT_URL): {0}")]
+    Handler(#[from] SettingsError),
+    /// The way to Meta can't be built.
+    #[error("whatsapp.api_url (WHATSAPP_API_URL): {0}")]
+    Graph(String),
+    /// The system refused something it always grants.
+    #[error("the system refused: {0}")]
+    System(#[from] io::Error),
+}
+
+/// The longest life of a connection; a reverse proxy opens a new one without ado.
+const CONNECTION_AGE: Duration = Duration::from_secs(3600);
+/// A bot's connection that takes longer than this is as good as refused.
+const BOT_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How often the sender and the worker look after what only time can settle.
+const TEND_EVERY: Duration = Duration::from_secs(1);
+
+/// The stages, ready to run.
+pub(super) struct Stages {
+    pub(super) membership: Arc<Membership>,
+    pub(super) ingress: Arc<Ingress>,
+    pub(super) worker: Arc<Worker>,
+    pub(super) sender: Arc<Sender>,
+    pub(super) admin: Router,
+}
+
+/// Opens the store; blocks a thread of its own while the file is made ready.
+pub(super) async fn store(config: &Config, clock: Clock) -> Result<SharedStore, StartError> {
+    let path = match &config.store.url {
+        StoreUrl::Sqlite(path) => path.clone(),
+        StoreUrl::Postgres(_) => {
+            let reason = "PostgreSQL is not in this version; use sqlite:PATH".to_owned();
+            return Err(StoreError::Open(reason).into());
+        }
+    };
+    let settings = SqliteSettings {
+        path,
+        queue_max: config.store.queue_max,
+        wal_max: config.store.wal_max,
+    };
+    let opened = tokio::task::spawn_blocking(move || SqliteStore::open(&settings, clock)).await;
+    let store = opened.map_err(|_| StoreError::Open("opening it panicked".to_owned()))??;
+    Ok(Arc::new(store))
+}
+
+pub(super) async fn stages(
+    config: &Config,
+    store: SharedStore,
+    clock: Clock,
+    handler: Option<Arc<dyn Handler>>,
+) -> Result<Stages, StartError> {
+    let handler = match handler {
+        Some(handler) => handler,
+        None => configured_handler(config, clock.clone())?,
+    };
+    let graph = graph(config, clock.clone())?;
+    let timing =
+        Timing { lease_ttl: config.node.lease_ttl, renew_every: config.node.renew_every };
+    let membership = Membership::join(store.clone(), clock.clone(), timing).await?;
+    let metrics = Metrics::new();
+    let receiving = Arc::new(AtomicBool::new(true));
+    let ingress = ingress(config, &store, &membership, &clock, &metrics, &receiving);
+    let worker = Worker::new(
+        WorkerParts {
+            store: store.clone(),
+            membership: Arc::clone(&membership),
+            handler,
+            graph: graph.clone(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+        },
+        worker_settings(config),
+    );
+    let sender = Sender::new(
+        SenderParts {
+            store: store.clone(),
+            membership: Arc::clone(&membership),
+            graph,
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+            receiving,
+        },
+        sender_settings(config),
+    );
+    let token = config.admin.token.clone();
+    let admin = admin::router(AdminParts { store, metrics, clock, token });
+    Ok(Stages { membership, ingress, worker, sender, admin })
+}
+
+fn ingress(
+    config: &Config,
+    store: &SharedStore,
+    membership: &Arc<Membership>,
+    clock: &Clock,
+    metrics: &Metrics,
+    receiving: &Arc<AtomicBool>,
+) -> Arc<Ingress> {
+    let whatsapp = &config.whatsapp;
+    let parts = IngressParts {
+        store: store.clone(),
+        membership: Arc::clone(membership),
+        secrets: AppSecrets::new(whatsapp.app_secret.clone(), whatsapp.app_secret_previous.clone()),
+        tokens: VerifyTokens::new(
+            whatsapp.verify_token.clone(),
+            whatsapp.verify_token_previous.clone(),
+        ),
+        only_number: whatsapp.phone_number_id.clone(),
+        clock: clock.clone(),
+        metrics: metrics.clone(),
+        receiving: Arc::clone(receiving),
+        plain_identifiers: config.log.identifiers == LogIdentifiers::Plain,
+    };
+    let limits = IngressLimits {
+        body_max: config.public.body_max,
+        body_timeout: config.public.body_timeout,
+        body_memory_max: config.public.body_memory_max,
+        store_wait_max: config.store.wait_max,
+    };
+    Ingress::new(parts, limits)
+}
+
+fn graph(config: &Config, clock: Clock) -> Result<Graph, StartError> {
+    let settings = GraphSettings {
+        base_url: config.whatsapp.api_url.clone(),
+        version: config.whatsapp.api_version.clone(),
+        access_token: config.whatsapp.access_token.clone(),
+        timeout: config.send.timeout,
+        connect_timeout: config.send.connect_timeout,
+    };
+    Graph::new(settings, clock).map_err(|error| StartError::Graph(error.to_string()))
+}
+
+fn configured_handler(config: &Config, clock: Clock) -> Result<Arc<dyn Handler>, StartError> {
+    let bot = |urls: &[String], concurrency, down_for| BotSettings {
+        urls: urls.to_vec(),
+        concurrency,
+        down_for,
+        connect_timeout: BOT_CONNECT_TIMEOUT,
+    };
+    Ok(match &config.handler {
+        HandlerConfig::Echo => Arc::new(Echo),
+        HandlerConfig::Forward(forward) => {
+            let secret = config.whatsapp.app_secret.clone();
+            let settings = ForwardSettings {
+                bot: bot(&forward.bot_urls, forward.concurrency, forward.down_for),
+                sign: Arc::new(move |body| signature::AppSecrets::sign(&secret, body)),
+            };
+            Arc::new(Forward::new(settings, clock)?)
+        }
+        HandlerConfig::Ask(ask) => {
+            let settings = AskSettings {
+                bot: bot(&ask.bot_urls, config.worker.concurrency, ask.down_for),
+                secret: ask.secret.clone(),
+            };
+            Arc::new(Ask::new(settings, clock)?)
+        }
+    })
+}
+
+fn worker_settings(config: &Config) -> WorkerSettings {
+    let turn = &config.turn;
+    WorkerSettings {
+        concurrency: config.worker.concurrency,
+        policy: match turn.policy {
+            TurnPolicy::Queue => Policy::Queue,
+        },
+        deadline: turn.deadline,
+        retry: RetryPolicy {
+            attempts_max: turn.attempts_max,
+            backoff: Backoff { first: turn.backoff_first, factor: 2, max: turn.backoff_max },
+            unavailable_max: turn.unavailable_max,
+            unavailable_wait_max: turn.unavailable_backoff_max,
+        },
+        mark_read: turn.mark_read,
+        tend_every: TEND_EVERY,
+    }
+}
+
+fn sender_settings(config: &Config) -> SenderSettings {
+    let send = &config.send;
+    SenderSettings {
+        concurrency: send.concurrency,
+        per_second: send.per_second,
+        policy: SendPolicy { retry_max: send.retry_max, pause: send.pause },
+        unsure_wait: send.unsure_wait,
+        tend_every: TEND_EVERY,
+    }
+}
+
+pub(super) fn limits(config: &Config) -> Limits {
+    Limits {
+        connections: config.public.connections_max,
+        header: config.public.header_timeout,
+        age: CONNECTION_AGE,
+        drain: config.worker.drain_timeout / 2,
+    }
+}
+
+/// What the bot side serves until bots send through it.
+pub(super) fn bot_side() -> Router {
+    Router::new().fallback(|| async {
+        (StatusCode::NOT_FOUND, "nothing is served on the bot side in this version\n")
+    })
+}
+
+pub(super) fn address(listener: &TcpListener) -> Result<SocketAddr, StartError> {
+    Ok(listener.local_addr()?)
+}

@@ -1,0 +1,156 @@
+//! A gateway as a whole process: settings, signals, exit code.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{error, info};
+
+use super::{Listeners, Parts, Running, StartError, start};
+use crate::clock::Clock;
+use crate::config::{self, Loaded, Sources, StoreUrl};
+use crate::model::Handler;
+use crate::telemetry;
+
+/// Settings were wrong or an address was taken.
+const EXIT_SETTINGS: u8 = 2;
+/// The store failed; `EX_IOERR` of sysexits(3). A supervisor starts the process again.
+const EXIT_STORE: u8 = 74;
+/// A second signal ended the process before it had drained.
+const EXIT_AT_ONCE: u8 = 130;
+
+/// A gateway that is configured like the `hapax` binary, with its handler or with yours.
+pub struct Gateway {
+    handler: Option<Arc<dyn Handler>>,
+    config_file: Option<PathBuf>,
+    env_file: Option<PathBuf>,
+}
+
+impl Gateway {
+    /// Every turn is answered by `handler`.
+    pub fn new(handler: impl Handler + 'static) -> Self {
+        Self { handler: Some(Arc::new(handler)), config_file: None, env_file: None }
+    }
+
+    /// Turns are answered by the handler that the configuration names.
+    pub fn configured() -> Self {
+        Self { handler: None, config_file: None, env_file: None }
+    }
+
+    /// Reads this TOML file instead of `hapax.toml`.
+    #[must_use]
+    pub fn config_file(mut self, path: Option<PathBuf>) -> Self {
+        self.config_file = path;
+        self
+    }
+
+    /// Reads settings from a file of `NAME=value` lines as well.
+    #[must_use]
+    pub fn env_file(mut self, path: Option<PathBuf>) -> Self {
+        self.env_file = path;
+        self
+    }
+
+    /// Runs until SIGTERM or SIGINT, then drains; a second signal ends it at once.
+    ///
+    /// Answers 0 after a drain, 2 for wrong settings or a taken address, 74 when the store has
+    /// failed, 130 after a second signal. What went wrong is on stderr.
+    pub async fn run(self) -> ExitCode {
+        let mut sources = Sources::from_process(self.config_file, self.env_file);
+        if self.handler.is_some() {
+            // The settings demand a handler; the one given here takes its place.
+            sources.env.push(("HAPAX_HANDLER".to_owned(), "echo".to_owned()));
+        }
+        let loaded = match config::load(&sources) {
+            Ok(loaded) => loaded,
+            Err(faults) => return fault(&faults.to_string()),
+        };
+        let log = &loaded.config.log;
+        if let Err(error) = telemetry::init(&log.level, log.format) {
+            return fault(&format!("log.level (HAPAX_LOG): {error}"));
+        }
+        telemetry::install_panic_hook();
+        match begin(&loaded, self.handler).await {
+            Ok(running) => attend(running, &loaded).await,
+            Err(StartError::Store(error @ crate::store::StoreError::Fatal(_))) => {
+                error!(%error, "could not start");
+                ExitCode::from(EXIT_STORE)
+            }
+            Err(error) => fault(&error.to_string()),
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "faults are for the person who typed the command")]
+fn fault(text: &str) -> ExitCode {
+    eprintln!("hapax: {text}");
+    ExitCode::from(EXIT_SETTINGS)
+}
+
+async fn begin(loaded: &Loaded, handler: Option<Arc<dyn Handler>>) -> Result<Running, StartError> {
+    let listeners = Listeners::bind(&loaded.config).await?;
+    start(&loaded.config, Parts { listeners, clock: Clock::system(), handler }).await
+}
+
+async fn attend(running: Running, loaded: &Loaded) -> ExitCode {
+    let (mut terminate, mut interrupt) =
+        match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+            (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
+            (Err(error), _) | (_, Err(error)) => return fault(&format!("signals: {error}")),
+        };
+    announce(&running, loaded);
+    tokio::select! {
+        reason = running.failed() => {
+            error!(%reason, "the store has failed: nothing is answered 200 from here on; the \
+                             process ends, and what was acknowledged is on disk");
+            return ExitCode::from(EXIT_STORE);
+        }
+        () = either(&mut terminate, &mut interrupt) => {}
+    }
+    tokio::select! {
+        () = running.drain() => ExitCode::SUCCESS,
+        () = either(&mut terminate, &mut interrupt) => {
+            error!("a second signal: ended at once; leases and receipts will tell the rest");
+            ExitCode::from(EXIT_AT_ONCE)
+        }
+    }
+}
+
+async fn either(one: &mut Signal, other: &mut Signal) {
+    tokio::select! {
+        _ = one.recv() => {}
+        _ = other.recv() => {}
+    }
+}
+
+/// Says on stdout what one needs to connect Meta and the bot.
+#[expect(clippy::print_stdout, reason = "for the person who typed the command")]
+fn announce(running: &Running, loaded: &Loaded) {
+    let config = &loaded.config;
+    for note in &loaded.notes {
+        info!(note, "settings");
+    }
+    let webhook = match &config.public.url {
+        Some(url) => format!("{}/webhook", url.trim_end_matches('/')),
+        None => format!("{}  (Meta needs https: a tunnel or a TLS proxy)", running.webhook_url()),
+    };
+    println!("hapax {}", env!("CARGO_PKG_VERSION"));
+    println!("  webhook       {webhook}");
+    println!("  verify token  from {}", loaded.origins.of("whatsapp.verify_token"));
+    println!("  store         {}", store_place(&config.store.url));
+    println!("  handler       {}", config.handler.as_str());
+    println!("  admin         http://{}/metrics", running.admin);
+    info!(public = %running.public, bot = %running.bot, admin = %running.admin,
+          handler = config.handler.as_str(), store = store_place(&config.store.url), "serving");
+}
+
+fn store_place(url: &StoreUrl) -> String {
+    match url {
+        StoreUrl::Sqlite(path) => {
+            let whole = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+            format!("sqlite:{}", whole.display())
+        }
+        StoreUrl::Postgres(_) => "postgres".to_owned(),
+    }
+}

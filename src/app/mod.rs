@@ -1,0 +1,186 @@
+//! Builds the parts from the configuration, starts the stages, and drains them.
+
+mod build;
+mod gateway;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+pub use self::build::StartError;
+pub use self::gateway::Gateway;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::listener;
+use crate::model::Handler;
+use crate::store::{Membership, SharedStore};
+
+/// What the caller owns and hands in.
+pub struct Parts {
+    /// Bound sockets.
+    pub listeners: Listeners,
+    /// Time.
+    pub clock: Clock,
+    /// What answers, in place of the configured handler.
+    pub handler: Option<Arc<dyn Handler>>,
+}
+
+/// The three doors.
+pub struct Listeners {
+    /// For Meta.
+    pub public: TcpListener,
+    /// For the bot.
+    pub bot: TcpListener,
+    /// For operators.
+    pub admin: TcpListener,
+}
+
+impl Listeners {
+    /// Binds all three. The error names the setting whose address is taken.
+    pub async fn bind(config: &Config) -> Result<Self, StartError> {
+        let bind = async |key: &'static str, address: SocketAddr| {
+            let bound = listener::bind(address).await;
+            bound.map_err(|source| StartError::Listen { key, source })
+        };
+        Ok(Self {
+            public: bind("public.listen (HAPAX_PUBLIC_LISTEN, PORT)", config.public.listen).await?,
+            bot: bind("bot.listen (HAPAX_BOT_LISTEN)", config.bot.listen).await?,
+            admin: bind("admin.listen (HAPAX_ADMIN_LISTEN)", config.admin.listen).await?,
+        })
+    }
+}
+
+/// A gateway at work.
+pub struct Running {
+    /// Where Meta's deliveries are taken.
+    pub public: SocketAddr,
+    /// Where the bot's calls will be taken.
+    pub bot: SocketAddr,
+    /// Where figures are shown.
+    pub admin: SocketAddr,
+    store: SharedStore,
+    membership: Arc<Membership>,
+    clock: Clock,
+    drain_timeout: Duration,
+    stops: Stops,
+    doors: TaskTracker,
+    workers: TaskTracker,
+    senders: TaskTracker,
+    tenders: TaskTracker,
+}
+
+/// The stages stop one after the other, in the order in which a message walks through them.
+#[derive(Default)]
+struct Stops {
+    doors: CancellationToken,
+    worker: CancellationToken,
+    /// Turns under way are given back.
+    cut: CancellationToken,
+    sender: CancellationToken,
+    tenders: CancellationToken,
+}
+
+/// Starts everything; returns when deliveries are taken.
+///
+/// # Errors
+/// The store can't be opened, or a setting can't be carried out. Nothing runs then.
+pub async fn start(config: &Config, parts: Parts) -> Result<Running, StartError> {
+    let Parts { listeners, clock, handler } = parts;
+    let store = build::store(config, clock.clone()).await?;
+    let built = build::stages(config, store.clone(), clock.clone(), handler).await?;
+    let running = Running {
+        public: build::address(&listeners.public)?,
+        bot: build::address(&listeners.bot)?,
+        admin: build::address(&listeners.admin)?,
+        store,
+        membership: built.membership,
+        clock: clock.clone(),
+        drain_timeout: config.worker.drain_timeout,
+        stops: Stops::default(),
+        doors: TaskTracker::new(),
+        workers: TaskTracker::new(),
+        senders: TaskTracker::new(),
+        tenders: TaskTracker::new(),
+    };
+    let stops = &running.stops;
+    let membership = Arc::clone(&running.membership);
+    let tender = stops.tenders.clone();
+    running.tenders.spawn(async move { membership.keep(tender).await });
+    running.tenders.spawn(Arc::clone(&built.worker).tend(stops.tenders.clone()));
+    running.tenders.spawn(Arc::clone(&built.sender).tend(stops.tenders.clone()));
+    running.workers.spawn(built.worker.run(stops.worker.clone(), stops.cut.clone()));
+    running.senders.spawn(built.sender.run(stops.sender.clone()));
+    let limits = build::limits(config);
+    for (listener, router) in [
+        (listeners.public, built.ingress.router()),
+        (listeners.bot, build::bot_side()),
+        (listeners.admin, built.admin),
+    ] {
+        let stop = stops.doors.clone();
+        running.doors.spawn(listener::serve(listener, router, limits, clock.clone(), stop));
+    }
+    Ok(running)
+}
+
+/// How long releasing and closing may take after the turns under way were cut.
+const CUT_GRACE: Duration = Duration::from_secs(2);
+
+impl Running {
+    /// Where the deliveries go, from this machine.
+    pub fn webhook_url(&self) -> String {
+        format!("http://{}/webhook", self.public)
+    }
+
+    /// Returns when the store has failed for good, with the reason. The process must end then.
+    pub async fn failed(&self) -> Arc<str> {
+        let mut fatal = self.store.fatal();
+        loop {
+            if let Some(reason) = fatal.borrow_and_update().clone() {
+                return reason;
+            }
+            if fatal.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Stops taking deliveries, lets what is under way finish, gives back what does not finish
+    /// within the drain time-out, and closes the store.
+    pub async fn drain(self) {
+        let started = self.clock.boottime();
+        let left = || self.drain_timeout.saturating_sub(self.clock.boottime() - started);
+        let grace = CUT_GRACE.min(self.drain_timeout / 4);
+        info!(drain_timeout_ms = self.drain_timeout.as_millis() as u64, "draining");
+        self.stops.doors.cancel();
+        self.doors.close();
+        self.stops.worker.cancel();
+        self.workers.close();
+        let finished = async { tokio::join!(self.doors.wait(), self.workers.wait()) };
+        if self.clock.timeout(left().saturating_sub(grace), finished).await.is_err() {
+            warn!("turns that did not finish in time are given back");
+            self.stops.cut.cancel();
+            let released = self.clock.timeout(left().max(grace / 2), self.workers.wait()).await;
+            if released.is_err() {
+                warn!("some turns could not be given back; their lease will end");
+            }
+        }
+        self.stops.sender.cancel();
+        self.senders.close();
+        if self.clock.timeout(left().max(grace / 2), self.senders.wait()).await.is_err() {
+            warn!("some sends did not finish in time; their receipts will tell");
+        }
+        self.stops.tenders.cancel();
+        self.tenders.close();
+        self.tenders.wait().await;
+        if let Err(error) = self.membership.leave().await {
+            warn!(%error, "could not leave in order; the lease will end");
+        }
+        self.store.close().await;
+        info!("drained");
+    }
+}

@@ -1,0 +1,242 @@
+//! Stage 1: verify, decode, append, and only then 200. Waits for nobody but the store.
+//!
+//! What is rightly signed is kept and answered 200, whatever it says: any other answer earns
+//! seven days of redelivery. What is not from Meta is refused before it costs anything.
+
+mod failures;
+mod receive;
+mod tell;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Query, State};
+use axum::http::{HeaderName, HeaderValue, Request, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get};
+use tokio::sync::Semaphore;
+
+use self::failures::Failures;
+pub use self::receive::{Refusal, Verified};
+use crate::clock::Clock;
+use crate::model::{Answer, NumberId, Timestamp};
+use crate::store::{Answered, Delivery, Membership, SharedStore, StoreError};
+use crate::telemetry::Metrics;
+use crate::whatsapp::{AppSecrets, Handshake, VerifyTokens};
+
+/// The bounds of ingress.
+#[derive(Debug, Clone, Copy)]
+pub struct IngressLimits {
+    /// The longest body, in bytes. Meta's limit is 3 MB.
+    pub body_max: usize,
+    /// The longest wait for a body.
+    pub body_timeout: Duration,
+    /// The bytes of all bodies under way together.
+    pub body_memory_max: usize,
+    /// The longest wait for the commit.
+    pub store_wait_max: Duration,
+}
+
+/// The parts that ingress is made of.
+pub struct IngressParts {
+    /// The ledger.
+    pub store: SharedStore,
+    /// This process as the ledger knows it.
+    pub membership: Arc<Membership>,
+    /// What Meta signs with.
+    pub secrets: AppSecrets,
+    /// What Meta shows when the webhook is set up.
+    pub tokens: VerifyTokens,
+    /// Only messages and statuses of this number are taken up; of others a notice is kept.
+    pub only_number: Option<NumberId>,
+    /// Time.
+    pub clock: Clock,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Set to whether deliveries are being answered 200.
+    pub receiving: Arc<AtomicBool>,
+    /// Whether logs name wamids.
+    pub plain_identifiers: bool,
+}
+
+/// The stage.
+pub struct Ingress {
+    parts: IngressParts,
+    limits: IngressLimits,
+    memory: Arc<Semaphore>,
+    failures: Failures,
+}
+
+/// What a delivery that can't be stored now is told to wait.
+const RETRY_AFTER_SECONDS: &str = "5";
+
+impl Ingress {
+    /// The stage, ready to be served.
+    pub fn new(parts: IngressParts, limits: IngressLimits) -> Arc<Self> {
+        let memory = Arc::new(Semaphore::new(receive::kibibytes(limits.body_memory_max)));
+        Arc::new(Self { parts, limits, memory, failures: Failures::default() })
+    }
+
+    /// What the public listener serves: `/webhook`, `/healthz`, `/readyz`, and nothing else.
+    pub fn router(self: &Arc<Self>) -> Router {
+        let webhook: MethodRouter<Arc<Self>> = get(handshake).post(deliver);
+        Router::new()
+            .route("/webhook", webhook)
+            .route("/healthz", get(|| async { "alive\n" }))
+            .route("/readyz", get(ready))
+            .with_state(Arc::clone(self))
+    }
+
+    /// Takes one delivery: everything that happens between its head and its answer.
+    async fn deliver(&self, request: Request<Body>) -> Response {
+        let received = Received {
+            at: self.parts.clock.now(),
+            clocked: self.parts.clock.boottime(),
+        };
+        let verified = match self.receive(request).await {
+            Ok(verified) => verified,
+            Err(refusal) => return self.refuse(refusal, received),
+        };
+        let delivery = Arc::new(self.open(verified, received.at));
+        // If Meta hangs up, this future is dropped at the next await: the guard says so.
+        let mut guard = HungUp { ingress: self, received, delivery: Some(summary(&delivery)) };
+        let appended = self.append(Arc::clone(&delivery)).await;
+        guard.delivery = None;
+        match appended {
+            Ok(appended) => {
+                let answer = self.answer(received, StatusCode::OK);
+                self.record(&delivery, received, answer);
+                self.tell_appended(&delivery, &appended, answer);
+                StatusCode::OK.into_response()
+            }
+            Err(error) => {
+                let answer = self.answer(received, StatusCode::SERVICE_UNAVAILABLE);
+                self.failures.remember(&delivery, answer);
+                self.tell_not_stored(&delivery, &error, answer);
+                not_now()
+            }
+        }
+    }
+
+    fn open(&self, verified: Verified, at: Timestamp) -> Delivery {
+        let mut events = crate::whatsapp::decode(&verified.body);
+        if let Some(only) = &self.parts.only_number {
+            events.iter_mut().for_each(|event| receive::set_aside_other_number(event, only));
+        }
+        let failed_before = self.failures.recall(&events);
+        Delivery { id: self.parts.membership.next_delivery(), at, events, failed_before }
+    }
+
+    async fn append(&self, delivery: Arc<Delivery>) -> Result<crate::store::Appended, StoreError> {
+        let limit = self.limits.store_wait_max;
+        match self.parts.clock.timeout(limit, self.parts.store.append(delivery)).await {
+            Ok(appended) => appended,
+            Err(_) => Err(StoreError::Unavailable(format!("no commit within {limit:?}"))),
+        }
+    }
+
+    /// The answer as it will be remembered, counted now.
+    fn answer(&self, received: Received, status: StatusCode) -> Answer {
+        let latency = self.parts.clock.boottime().saturating_sub(received.clocked);
+        self.parts.metrics.delivery(status.as_u16(), latency);
+        self.parts.receiving.store(!status.is_server_error(), Ordering::Relaxed);
+        Answer { status: status.as_u16(), latency }
+    }
+
+    fn record(&self, delivery: &Delivery, received: Received, answer: Answer) {
+        self.parts.store.answered(Answered {
+            delivery: delivery.id,
+            at: received.at,
+            events: delivery.events.len(),
+            answer,
+        });
+    }
+
+    fn refuse(&self, refusal: Refusal, received: Received) -> Response {
+        let answer = self.answer(received, refusal.status());
+        self.tell_refused(&refusal, answer);
+        match refusal {
+            Refusal::Busy => not_now(),
+            other => (other.status(), format!("{other}\n")).into_response(),
+        }
+    }
+}
+
+/// When a delivery's head arrived, by both clocks.
+#[derive(Debug, Clone, Copy)]
+struct Received {
+    at: Timestamp,
+    clocked: Duration,
+}
+
+/// Records that Meta did not wait for the answer, if dropped with a delivery in it.
+struct HungUp<'a> {
+    ingress: &'a Ingress,
+    received: Received,
+    delivery: Option<Answered>,
+}
+
+/// As nginx counts a client that hung up.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+impl Drop for HungUp<'_> {
+    fn drop(&mut self) {
+        let Some(mut answered) = self.delivery.take() else { return };
+        let clock = &self.ingress.parts.clock;
+        let latency = clock.boottime().saturating_sub(self.received.clocked);
+        answered.answer = Answer { status: CLIENT_CLOSED_REQUEST, latency };
+        self.ingress.parts.metrics.delivery(CLIENT_CLOSED_REQUEST, latency);
+        self.ingress.parts.store.answered(answered);
+        tell::tell_hung_up(&answered);
+    }
+}
+
+fn summary(delivery: &Delivery) -> Answered {
+    Answered {
+        delivery: delivery.id,
+        at: delivery.at,
+        events: delivery.events.len(),
+        answer: Answer { status: CLIENT_CLOSED_REQUEST, latency: Duration::ZERO },
+    }
+}
+
+fn not_now() -> Response {
+    let retry_after = (header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+    (StatusCode::SERVICE_UNAVAILABLE, [retry_after], "try again\n").into_response()
+}
+
+async fn deliver(State(ingress): State<Arc<Ingress>>, request: Request<Body>) -> Response {
+    ingress.deliver(request).await
+}
+
+/// Meta's handshake when the webhook is set up: the challenge as plain text.
+async fn handshake(
+    State(ingress): State<Arc<Ingress>>,
+    Query(query): Query<Handshake>,
+) -> Response {
+    let no_sniff: (HeaderName, HeaderValue) =
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    match ingress.parts.tokens.answer(&query) {
+        Some(challenge) => {
+            tracing::info!("Meta's handshake was answered: the webhook is set up");
+            ([no_sniff], challenge.to_owned()).into_response()
+        }
+        None => {
+            tracing::warn!("a handshake with a wrong verify token was refused");
+            (StatusCode::FORBIDDEN, "the verify token is not the one set here\n").into_response()
+        }
+    }
+}
+
+/// Whether deliveries would be stored: asks the store's writer itself.
+async fn ready(State(ingress): State<Arc<Ingress>>) -> Response {
+    let fatal = ingress.parts.store.fatal().borrow().is_some();
+    let node = ingress.parts.membership.node();
+    if fatal || !ingress.parts.membership.is_entitled(node) {
+        return (StatusCode::SERVICE_UNAVAILABLE, "the store can't be written\n").into_response();
+    }
+    "ready\n".into_response()
+}

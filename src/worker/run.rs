@@ -1,0 +1,223 @@
+//! The life of one claimed turn, as a column of steps.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{error, info, warn};
+
+use super::Worker;
+use super::conclude::{Circumstances, Conclusion};
+use crate::model::{EventKey, Outcome, Timestamp, Turn, Wamid};
+use crate::store::{ClaimedTurn, Finish, Release, StoreError, TurnEnd, Written};
+use crate::whatsapp;
+
+/// How long a write under a lease is tried again when the store can't be reached. After that the
+/// conversation is freed as if the claim's answer had been lost.
+const WRITE_TRIES: u32 = 50;
+const WRITE_PAUSE: Duration = Duration::from_millis(200);
+
+/// What the handler came to, or that it was stopped.
+enum Called {
+    Decided(Outcome),
+    Cut,
+}
+
+impl Worker {
+    pub(super) async fn run_turn(&self, claimed: ClaimedTurn, cut: CancellationToken) {
+        let started_at = self.parts.clock.now();
+        if self.settings.retry.is_exhausted(claimed.attempt) {
+            return self.bury(&claimed, started_at).await;
+        }
+        // Paused since the claim: somebody else may already be at work.
+        if !self.parts.membership.is_entitled(claimed.lease.node) {
+            warn!(conversation.id = %claimed.lease.conversation, turn.id = %claimed.id,
+                  lease.epoch = claimed.lease.epoch, "the lease was over before the turn began");
+            return;
+        }
+        let turn = self.open(&claimed);
+        self.mark_read(&turn);
+        let clocked = self.parts.clock.boottime();
+        let called = self.call(&turn, &cut).await;
+        let took = self.parts.clock.boottime().saturating_sub(clocked);
+        let (word, conclusion) = self.conclude(&claimed, called);
+        let written = self.write(&claimed, &conclusion, started_at).await;
+        self.tell(&claimed, word, &conclusion, written, took);
+    }
+
+    fn open(&self, claimed: &ClaimedTurn) -> Turn {
+        let messages = claimed
+            .messages
+            .iter()
+            .map(|stored| whatsapp::message::parse(stored.key, stored.envelope.clone()))
+            .collect();
+        Turn {
+            id: claimed.id,
+            number: claimed.number.clone(),
+            conversation: claimed.lease.conversation,
+            contact: claimed.contact,
+            attempt: claimed.attempt,
+            is_new: claimed.is_new,
+            messages,
+            deadline: self.settings.deadline,
+        }
+    }
+
+    /// The blue ticks and "typing"; harmless when repeated, and nobody waits for it.
+    fn mark_read(&self, turn: &Turn) {
+        let Some(last) = turn.messages.last() else { return };
+        if !self.settings.mark_read || turn.attempt > 1 {
+            return;
+        }
+        let (graph, number) = (self.parts.graph.clone(), turn.number.clone());
+        let (wamid, key) = (Wamid::new(last.id.as_str()), last.key);
+        tokio::spawn(async move {
+            if let Err(reason) = graph.mark_read(&number, &wamid, true).await {
+                info!(event.key = %key, %reason, "a message could not be marked as read");
+            }
+        });
+    }
+
+    /// Calls the handler in a task of its own, so that a panic is a failure like any other.
+    async fn call(&self, turn: &Turn, cut: &CancellationToken) -> Called {
+        let handler = Arc::clone(&self.parts.handler);
+        let turn = turn.clone();
+        let deadline = turn.deadline;
+        let running = AbortOnDropHandle::new(tokio::spawn(async move {
+            handler.handle(&turn).await
+        }));
+        tokio::select! {
+            decided = self.parts.clock.timeout(deadline, running) => Called::Decided(match decided {
+                Ok(Ok(outcome)) => outcome,
+                Ok(Err(_)) => Outcome::failed("the handler panicked"),
+                Err(_) => Outcome::failed(format!("the handler took over {deadline:?}")),
+            }),
+            () = cut.cancelled() => Called::Cut,
+        }
+    }
+
+    fn conclude(&self, claimed: &ClaimedTurn, called: Called) -> (&'static str, Conclusion) {
+        let now = self.parts.clock.now();
+        match called {
+            Called::Cut => {
+                let back =
+                    Release { not_before: now, counts: false, unavailable: false, error: None };
+                ("drained", Conclusion::Release(back))
+            }
+            Called::Decided(outcome) => {
+                let of = Circumstances {
+                    attempt: claimed.attempt,
+                    unavailable_since: claimed.unavailable_since,
+                    now,
+                    spread: spread(claimed.messages.first().map(|message| message.key)),
+                };
+                let word = outcome.as_str();
+                let conclusion = self.settings.retry.conclude(outcome, &of);
+                match conclusion {
+                    Conclusion::Finish(TurnEnd::Dead(_)) => ("dead", conclusion),
+                    Conclusion::Release(_) => ("retry", conclusion),
+                    Conclusion::Finish(_) => (word, conclusion),
+                }
+            }
+        }
+    }
+
+    /// Writes until it is known whether it is written. Both writes may be repeated: a finish
+    /// that finds itself done has succeeded, and a release that finds nothing to do is fenced.
+    async fn write(
+        &self,
+        claimed: &ClaimedTurn,
+        conclusion: &Conclusion,
+        started_at: Timestamp,
+    ) -> Result<Written, StoreError> {
+        let store = &self.parts.store;
+        let mut tries = 1;
+        loop {
+            let written = match conclusion {
+                Conclusion::Finish(end) => {
+                    let seq_last = claimed.messages.last().map_or(claimed.id.seq, |last| last.seq);
+                    let finish = Finish { seq_last, end: end.clone(), started_at };
+                    store.finish(claimed.lease, finish).await
+                }
+                Conclusion::Release(release) => {
+                    store.release(claimed.lease, release.clone()).await
+                }
+            };
+            match written {
+                Err(StoreError::Unavailable(_) | StoreError::Lost) if tries < WRITE_TRIES => {
+                    tries += 1;
+                    self.parts.clock.sleep(WRITE_PAUSE).await;
+                }
+                known => return known,
+            }
+        }
+    }
+
+    async fn bury(&self, claimed: &ClaimedTurn, started_at: Timestamp) {
+        let last = claimed.last_error.as_deref().unwrap_or("nothing was heard of them");
+        let reason = format!(
+            "{} attempts ended with their process; the last error before: {last}",
+            claimed.attempt - 1
+        );
+        let conclusion = Conclusion::Finish(TurnEnd::Dead(reason));
+        let written = self.write(claimed, &conclusion, started_at).await;
+        self.tell(claimed, "dead", &conclusion, written, Duration::ZERO);
+    }
+
+    fn tell(
+        &self,
+        claimed: &ClaimedTurn,
+        word: &'static str,
+        conclusion: &Conclusion,
+        written: Result<Written, StoreError>,
+        took: Duration,
+    ) {
+        let metrics = &self.parts.metrics;
+        let key = claimed.messages.first().map(|message| message.key.to_string());
+        let (key, latency_ms) = (key.unwrap_or_default(), took.as_millis() as u64);
+        macro_rules! line {
+            ($level:ident, $word:expr, $reason:expr, $text:literal) => {
+                $level!(event.key = %key, trace_id = %key,
+                        conversation.id = %claimed.lease.conversation, turn.id = %claimed.id,
+                        turn.attempt = claimed.attempt, lease.epoch = claimed.lease.epoch,
+                        node.id = %claimed.lease.node, turn.outcome = $word, latency_ms,
+                        reason = $reason, $text)
+            };
+        }
+        match (written, conclusion) {
+            (Ok(Written::Done), Conclusion::Finish(TurnEnd::Dead(reason))) => {
+                metrics.turn(word, took);
+                metrics.dead_letter(crate::store::DeadKind::Turn.as_str());
+                line!(error, word, reason, "a turn became a dead letter");
+            }
+            (Ok(Written::Done), Conclusion::Finish(_)) => {
+                metrics.turn(word, took);
+                line!(info, word, "", "turn finished");
+            }
+            (Ok(Written::Done), Conclusion::Release(release)) => {
+                metrics.turn(word, took);
+                let reason = release.error.as_deref().unwrap_or("stopping");
+                line!(warn, word, reason, "turn released");
+            }
+            (Ok(Written::Fenced), Conclusion::Finish(_)) => {
+                metrics.fenced("finish");
+                line!(info, "fenced", "the lease was no longer valid", "a late finish was fenced");
+            }
+            (Ok(Written::Fenced), Conclusion::Release(_)) => {
+                metrics.fenced("release");
+                line!(info, "fenced", "the lease was no longer valid", "a late release was fenced");
+            }
+            (Err(error), _) => {
+                line!(error, "lost", error.to_string(), "a turn's end could not be written");
+            }
+        }
+    }
+}
+
+/// Retries of different messages spread by their keys, which are as good as random.
+fn spread(key: Option<EventKey>) -> u64 {
+    key.map_or(0, |EventKey(bytes)| {
+        bytes.iter().take(8).fold(0, |number, byte| (number << 8) | u64::from(*byte))
+    })
+}
