@@ -17,8 +17,8 @@ const SIGNATURE: HeaderName = HeaderName::from_static("x-hub-signature-256");
 const EVENT: HeaderName = HeaderName::from_static("x-hapax-event");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// The body of an answer means nothing here; it is read, up to this many bytes, only because its
-/// connection can't be used again before.
+/// The body of an answer means nothing here; it is read, up to this many bytes, only so that its
+/// connection can be used again.
 const ANSWER_MAX: usize = 64 * 1024;
 
 /// Gives the value of `X-Hub-Signature-256` for a body.
@@ -93,5 +93,91 @@ impl Handler for Forward {
             Ok(()) => Outcome::Silence,
             Err(outcome) => outcome,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use axum::response::IntoResponse;
+    use http::StatusCode;
+
+    use super::*;
+    use crate::handler::testing::{TestBot, retry, settings, turn};
+    use crate::model::{Failure, Timestamp};
+
+    fn forward(bot: &TestBot) -> Forward {
+        let settings = ForwardSettings {
+            bot: settings(vec![bot.url()]),
+            sign: Arc::new(|body| format!("sha256={}", body.len())),
+        };
+        Forward::new(settings, Clock::manual(Timestamp(0))).expect("the settings are right")
+    }
+
+    #[tokio::test]
+    async fn a_message_arrives_as_meta_would_send_it_with_our_headers() {
+        let mut bot = TestBot::answering(200).await;
+        let mut turn = turn(7, &["hi"]);
+        turn.attempt = 2;
+        assert_eq!(forward(&bot).handle(&turn).await, Outcome::Silence);
+        let received = bot.next().await;
+        let message = &turn.messages[0];
+        assert_eq!(received.body, message.envelope.as_bytes());
+        assert_eq!(received.uri, "/hook?token=secret");
+        let key = message.key.to_string();
+        let expected = [
+            ("content-type", "application/json"),
+            ("connection", "close"),
+            ("user-agent", concat!("hapax/", env!("CARGO_PKG_VERSION"))),
+            (
+                "x-hub-signature-256",
+                &format!("sha256={}", message.envelope.len()),
+            ),
+            ("x-hapax-event", &key),
+            ("x-hapax-conversation", "cv_7"),
+            ("x-hapax-turn", "turn_7_3"),
+            ("x-hapax-attempt", "2"),
+            ("idempotency-key", &key),
+            ("traceparent", &format!("00-{key}-4f6eb1a9ade664f3-01")),
+        ];
+        for (name, value) in expected {
+            assert_eq!(received.headers[name], value, "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn messages_arrive_in_order_one_at_a_time() {
+        let mut bot = TestBot::answering(204).await;
+        let turn = turn(1, &["a", "b", "c"]);
+        assert_eq!(forward(&bot).handle(&turn).await, Outcome::Silence);
+        for message in &turn.messages {
+            assert_eq!(bot.next().await.body, message.envelope.as_bytes());
+        }
+        assert_eq!(bot.count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_failure_ends_the_turn_before_the_messages_that_follow() {
+        let calls = AtomicUsize::new(0);
+        let answer = move || match calls.fetch_add(1, Ordering::SeqCst) {
+            0 => StatusCode::OK.into_response(),
+            _ => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        };
+        let mut bot = TestBot::start(answer).await;
+        let outcome = forward(&bot).handle(&turn(1, &["a", "b", "c"])).await;
+        let (failure, reason, _) = retry(outcome);
+        assert_eq!(failure, Failure::Failed);
+        assert_eq!(reason, format!("{} answered 500", bot.name()));
+        assert_eq!(bot.count(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_long_answer_is_still_a_yes() {
+        let bot = TestBot::start(|| "x".repeat(ANSWER_MAX + 1).into_response()).await;
+        assert_eq!(
+            forward(&bot).handle(&turn(1, &["a"])).await,
+            Outcome::Silence
+        );
     }
 }

@@ -9,6 +9,7 @@ use axum::body::Bytes;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, Uri};
 use serde_json::value::RawValue;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 
@@ -16,6 +17,9 @@ use super::BotSettings;
 use crate::model::{
     ContactId, ConversationId, EventKey, Failure, Message, NumberId, Outcome, Turn, TurnId,
 };
+
+/// How every envelope made here ends.
+const END: &str = " ☕\"}";
 
 /// A message of a type that may have a text.
 pub(super) fn message(kind: &str, text: Option<&str>) -> Message {
@@ -34,7 +38,7 @@ pub(super) fn message(kind: &str, text: Option<&str>) -> Message {
         forwarded: false,
         raw: RawValue::from_string(r#"{"type":"text"}"#.to_owned()).expect("is JSON"),
         key: EventKey::derive(&[content.as_bytes()]),
-        envelope: format!(r#"{{"object" : "whatsapp_business_account","note":"{content} ☕"}}"#),
+        envelope: format!(r#"{{"object" : "whatsapp_business_account","note":"{content}{END}"#),
     }
 }
 
@@ -103,7 +107,7 @@ impl TestBot {
             let (sender, gate, answer) = (sender.clone(), gate.clone(), answer.clone());
             async move {
                 let request = Received { uri, headers, body };
-                sender.try_send(request).expect("the test reads what comes");
+                sender.send(request).await.expect("the test listens");
                 gate.acquire().await.expect("never closed").forget();
                 answer()
             }
@@ -136,6 +140,31 @@ impl TestBot {
     pub(super) fn count(&mut self) -> usize {
         std::iter::from_fn(|| self.received.try_recv().ok()).count()
     }
+}
+
+/// A bot below HTTP: takes one request on each connection, writes `answer` as it stands, and closes
+/// without warning. Gives its URL, and a signal for each request.
+pub(super) async fn raw_bot(answer: &'static str) -> (String, mpsc::Receiver<()>) {
+    let (sender, received) = mpsc::channel(64);
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+    let url = format!("http://{}/", listener.local_addr().expect("is bound"));
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = Vec::new();
+            while !request.ends_with(END.as_bytes()) {
+                if !matches!(stream.read_buf(&mut request).await, Ok(1..)) {
+                    // A client may open a connection and find that it needs none.
+                    assert!(request.is_empty(), "the request ended early");
+                    break;
+                }
+            }
+            if !request.is_empty() {
+                sender.send(()).await.expect("the test listens");
+                stream.write_all(answer.as_bytes()).await.expect("writes");
+            }
+        }
+    });
+    (url, received)
 }
 
 /// The URL of a port on which nobody listens.

@@ -117,3 +117,90 @@ fn outcome(answer: Answer<'_>) -> Result<Outcome, Outcome> {
         Err(unread) => Err(failed(&unread)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::response::IntoResponse;
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use hmac::{Hmac, KeyInit, Mac};
+    use serde_json::{Value, json};
+    use sha2::Sha256;
+
+    use super::*;
+    use crate::handler::testing::{TestBot, retry, settings, turn};
+    use crate::model::{Failure, Reply, Timestamp};
+
+    const NOW: Timestamp = Timestamp(1_760_000_000_999);
+
+    fn asking(bot: &TestBot) -> Ask {
+        let settings = AskSettings {
+            bot: settings(vec![bot.url()]),
+            secret: Secret::new("whsec_c2VzYW1l"),
+        };
+        Ask::new(settings, Clock::manual(NOW)).expect("the settings are right")
+    }
+
+    async fn answer_to(body: &'static str) -> Outcome {
+        let bot = TestBot::start(move || body.into_response()).await;
+        asking(&bot).handle(&turn(7, &["hi"])).await
+    }
+
+    #[tokio::test]
+    async fn a_question_holds_the_turn_and_is_signed() {
+        let mut bot = TestBot::answering(204).await;
+        let mut turn = turn(7, &["hi", "there"]);
+        turn.attempt = 2;
+        assert_eq!(asking(&bot).handle(&turn).await, Outcome::Silence);
+        let received = bot.next().await;
+        let message = |text| {
+            json!({
+                "id": "wamid.secret", "type": "text", "from": "15550100", "name": "Ann",
+                "timestamp": 1_760_000_000, "text": text, "raw": {"type": "text"},
+            })
+        };
+        let question: Value = serde_json::from_slice(&received.body).expect("is JSON");
+        let expected = json!({
+            "conversation": "cv_7", "is_new": false, "thread": null, "attempt": 2,
+            "turn": "turn_7_3", "number": "106540352242922",
+            "messages": [message("hi"), message("there")],
+        });
+        assert_eq!(question, expected);
+
+        assert_eq!(received.headers["content-type"], "application/json");
+        assert_eq!(received.headers["webhook-id"], "turn_7_3");
+        assert_eq!(received.headers["webhook-timestamp"], "1760000000");
+        let mut mac = Hmac::<Sha256>::new_from_slice(b"sesame").expect("any length");
+        mac.update(&[b"turn_7_3.1760000000.".as_slice(), &received.body].concat());
+        let signature = format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()));
+        assert_eq!(received.headers["webhook-signature"], signature);
+    }
+
+    #[tokio::test]
+    async fn the_answer_is_the_outcome() {
+        let replies = vec![Reply::Text("one".to_owned()), Reply::Text("two".to_owned())];
+        assert_eq!(
+            answer_to(r#"{"replies":["one",{"text":"two"}]}"#).await,
+            Outcome::Reply(replies)
+        );
+        assert_eq!(answer_to("").await, Outcome::Silence);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_cannot_be_read_is_a_failure_that_tells_nothing() {
+        let (failure, reason, _) = retry(answer_to("{\"text\": secret}").await);
+        assert_eq!(failure, Failure::Failed);
+        assert!(reason.ends_with("no JSON at line 1, column 10"), "{reason}");
+    }
+
+    #[tokio::test]
+    async fn an_endless_answer_is_a_failure() {
+        let bot = TestBot::start(|| " ".repeat(ANSWER_MAX + 1).into_response()).await;
+        let (failure, reason, _) = retry(asking(&bot).handle(&turn(1, &["a"])).await);
+        assert_eq!(failure, Failure::Failed);
+        assert!(
+            reason.ends_with("gave an answer longer than 1048576 bytes"),
+            "{reason}"
+        );
+    }
+}

@@ -256,3 +256,277 @@ async fn read(mut response: Response, max: usize) -> Result<Bytes, Unread> {
     }
     Ok(body.freeze())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU16, Ordering};
+
+    use axum::response::IntoResponse;
+    use http::StatusCode;
+    use tokio::sync::Semaphore;
+    use tokio::task::JoinSet;
+
+    use super::*;
+    use crate::handler::testing::{TestBot, nobody, raw_bot, retry, settings};
+    use crate::model::Timestamp;
+
+    const DEADLINE: Duration = Duration::from_secs(30);
+
+    /// A bot behind a clock that stands still.
+    struct Fixture {
+        bot: Bot,
+        clock: Clock,
+    }
+
+    impl Fixture {
+        fn new(urls: Vec<String>) -> Self {
+            Self::with(settings(urls))
+        }
+
+        fn with(settings: BotSettings) -> Self {
+            let clock = Clock::manual(Timestamp(0));
+            let bot = Bot::new(settings, clock.clone()).expect("the settings are right");
+            Self { bot, clock }
+        }
+
+        async fn post(&self, conversation: i64) -> Result<Result<Bytes, Unread>, Outcome> {
+            let deadline = Deadline::new(&self.clock, DEADLINE);
+            let call = Call {
+                conversation: ConversationId(conversation),
+                headers: HeaderMap::new(),
+                body: Bytes::from_static("{\"secret\":\" ☕\"}".as_bytes()),
+                answer_max: 16,
+                deadline: &deadline,
+            };
+            self.bot.post(call).await.map(|answer| answer.body)
+        }
+
+        async fn refused(&self, conversation: i64) -> Outcome {
+            self.post(conversation).await.expect_err("is not taken")
+        }
+    }
+
+    /// A bot whose status the test sets.
+    async fn switched() -> (TestBot, Arc<AtomicU16>) {
+        let switch = Arc::new(AtomicU16::new(200));
+        let status = switch.clone();
+        let answer = move || {
+            let status = status.load(Ordering::SeqCst);
+            StatusCode::from_u16(status)
+                .expect("a status")
+                .into_response()
+        };
+        (TestBot::start(answer).await, switch)
+    }
+
+    #[tokio::test]
+    async fn an_answer_comes_back_with_its_body_up_to_a_limit() {
+        let short = TestBot::start(|| "short".into_response()).await;
+        let body = Fixture::new(vec![short.url()]).post(1).await;
+        assert_eq!(body, Ok(Ok(Bytes::from_static(b"short"))));
+        let long = TestBot::start(|| "longer than sixteen".into_response()).await;
+        let body = Fixture::new(vec![long.url()]).post(1).await;
+        assert_eq!(body, Ok(Err(Unread::TooLong(16))));
+    }
+
+    #[tokio::test]
+    async fn a_bot_that_is_not_there_is_waited_for() {
+        let (failure, reason, after) = retry(Fixture::new(vec![nobody().await]).refused(1).await);
+        assert_eq!((failure, after), (Failure::Unavailable, None));
+        assert!(reason.contains("Connection refused"), "{reason}");
+        // Longer than a label may be (RFC 1035, 2.3.4): no resolver has to be asked.
+        let nowhere = format!("http://{}.invalid/?token=secret", "bot".repeat(30));
+        let (failure, reason, _) = retry(Fixture::new(vec![nowhere]).refused(1).await);
+        assert_eq!(failure, Failure::Unavailable);
+        assert!(
+            reason.contains("bot.invalid:80 has no address: "),
+            "{reason}"
+        );
+    }
+
+    #[tokio::test]
+    async fn an_unencrypted_bot_behind_https_is_waited_for() {
+        let bot = TestBot::answering(200).await;
+        let url = bot.url().replace("http:", "https:");
+        let (failure, _, _) = retry(Fixture::new(vec![url]).refused(1).await);
+        assert_eq!(failure, Failure::Unavailable);
+    }
+
+    #[tokio::test]
+    async fn people_of_a_lost_url_move_at_once_and_come_back() {
+        let (mut a, switch) = switched().await;
+        let mut b = TestBot::answering(200).await;
+        let fixture = Fixture::new(vec![a.url(), b.url()]);
+        let met_a = async |fixture: &Fixture, a: &mut TestBot| {
+            let mut people = Vec::new();
+            for person in 1..=20 {
+                fixture
+                    .post(person)
+                    .await
+                    .expect("is taken")
+                    .expect("is read");
+                if a.count() == 1 {
+                    people.push(person);
+                }
+            }
+            people
+        };
+        let before = met_a(&fixture, &mut a).await;
+        assert!((1..20).contains(&before.len()), "{before:?}");
+        assert_eq!(b.count(), 20 - before.len());
+
+        switch.store(503, Ordering::SeqCst);
+        fixture
+            .post(before[0])
+            .await
+            .expect("is taken")
+            .expect("is read");
+        assert_eq!((a.count(), b.count()), (1, 1));
+        switch.store(200, Ordering::SeqCst);
+        assert_eq!(met_a(&fixture, &mut a).await, [] as [i64; 0]);
+
+        fixture.clock.advance(Duration::from_secs(10));
+        assert_eq!(met_a(&fixture, &mut a).await, before);
+    }
+
+    #[tokio::test]
+    async fn when_all_are_down_each_is_named_and_the_turn_waits() {
+        let a = TestBot::answering(502).await;
+        let b = TestBot::answering(504).await;
+        let fixture = Fixture::new(vec![a.url(), b.url()]);
+        let (failure, reason, after) = retry(fixture.refused(1).await);
+        assert_eq!((failure, after), (Failure::Unavailable, None));
+        for (bot, status) in [(&a, 502), (&b, 504)] {
+            let part = format!("{} answered {status}", bot.name());
+            assert!(reason.contains(&part), "{reason}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_bot_that_is_back_is_not_left_waiting() {
+        let (mut bot, switch) = switched().await;
+        switch.store(503, Ordering::SeqCst);
+        let fixture = Fixture::new(vec![bot.url()]);
+        retry(fixture.refused(1).await);
+        switch.store(200, Ordering::SeqCst);
+        fixture.post(1).await.expect("is taken").expect("is read");
+        assert_eq!(bot.count(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_busy_bot_says_when_and_nobody_moves() {
+        let busy = || {
+            (
+                StatusCode::TOO_MANY_REQUESTS,
+                [("retry-after", "7")],
+                "secret",
+            )
+        };
+        let mut a = TestBot::start(move || busy().into_response()).await;
+        let mut b = TestBot::start(move || busy().into_response()).await;
+        let fixture = Fixture::new(vec![a.url(), b.url()]);
+        let (failure, _, after) = retry(fixture.refused(1).await);
+        assert_eq!(failure, Failure::Unavailable);
+        assert_eq!(after, Some(Duration::from_secs(7)));
+        assert_eq!(a.count() + b.count(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_call_that_may_have_been_handled_is_made_once_and_counts() {
+        for answer in [
+            "",
+            "HTTP/1.1 200",
+            "secret\r\n\r\n",
+            "HTTP/1.1 500 secret\r\n\r\n",
+        ] {
+            let (a, mut calls_a) = raw_bot(answer).await;
+            let (b, mut calls_b) = raw_bot(answer).await;
+            let (failure, _, after) = retry(Fixture::new(vec![a, b]).refused(1).await);
+            assert_eq!((failure, after), (Failure::Failed, None), "{answer:?}");
+            let calls = [calls_a.try_recv().is_ok(), calls_b.try_recv().is_ok()];
+            assert_ne!(calls[0], calls[1], "{answer:?}");
+            assert!(calls_a.try_recv().is_err() && calls_b.try_recv().is_err());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_bot_refuses_is_given_up() {
+        for status in [301, 307, 400, 401, 404, 422] {
+            let mut bot = TestBot::answering(status).await;
+            match Fixture::new(vec![bot.url()]).refused(1).await {
+                Outcome::Discard { reason } => {
+                    let said = format!("{} answered {status}", bot.name());
+                    assert!(reason.starts_with(&said), "{reason}");
+                }
+                other => panic!("{status}: {other:?}"),
+            }
+            assert_eq!(bot.count(), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_ends_with_the_turn() {
+        let mut bot = TestBot::gated(Arc::new(Semaphore::new(0)), || unreachable!()).await;
+        let fixture = Fixture::new(vec![bot.url()]);
+        let expiry = async {
+            bot.next().await;
+            fixture.clock.advance(DEADLINE);
+        };
+        let (outcome, ()) = tokio::join!(fixture.refused(1), expiry);
+        let (failure, reason, _) = retry(outcome);
+        assert_eq!(failure, Failure::Failed);
+        assert!(
+            reason.ends_with("gave no answer within the turn's 30 s"),
+            "{reason}"
+        );
+    }
+
+    #[tokio::test]
+    async fn no_more_calls_than_allowed_are_made_and_waiting_costs_no_attempt() {
+        let gate = Arc::new(Semaphore::new(0));
+        let mut bot = TestBot::gated(gate.clone(), || "done".into_response()).await;
+        let mut settings = settings(vec![bot.url()]);
+        settings.concurrency = 2;
+        let fixture = Fixture::with(settings);
+        let (mut first, mut second) = (pin!(fixture.post(1)), pin!(fixture.post(2)));
+        let third = tokio::select! {
+            _ = first.as_mut() => panic!("answered before the gate was open"),
+            _ = second.as_mut() => panic!("answered before the gate was open"),
+            third = async {
+                bot.next().await;
+                bot.next().await;
+                let wait = async { fixture.clock.advance(DEADLINE / 2) };
+                tokio::join!(biased; fixture.refused(3), wait).0
+            } => third,
+        };
+        let (failure, reason, _) = retry(third);
+        assert_eq!(failure, Failure::Unavailable);
+        assert_eq!(reason, format!("all 2 calls to {} are in use", bot.name()));
+        gate.add_permits(2);
+        let done = Ok(Ok(Bytes::from_static(b"done")));
+        assert_eq!(tokio::join!(first, second), (done.clone(), done));
+        assert_eq!(bot.count(), 0);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_bot_that_closes_connections_unannounced_loses_no_call() {
+        let (url, mut calls) = raw_bot("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+        let fixture = Arc::new(Fixture::new(vec![url]));
+        let mut callers = JoinSet::new();
+        for person in 0..8 {
+            let fixture = fixture.clone();
+            callers.spawn(async move {
+                for _ in 0..100 {
+                    assert_eq!(fixture.post(person).await, Ok(Ok(Bytes::new())));
+                }
+            });
+        }
+        for _ in 0..800 {
+            calls.recv().await.expect("each call arrives");
+        }
+        callers.join_all().await;
+        assert!(calls.try_recv().is_err(), "a call arrived twice");
+    }
+}

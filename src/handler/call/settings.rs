@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use http::header::CONNECTION;
+use http::{HeaderMap, HeaderValue};
 use reqwest::{Client, redirect, retry};
 use rustls::crypto::ring;
 
-/// How long an unused connection is kept. Shorter than the keep-alive of the servers that bots run
-/// on (Gunicorn closes after 2 s, uvicorn and Node after 5 s), so that we close first: a request
-/// written into a connection that the bot is closing is lost, and nobody could say whether it
-/// was handled.
+/// How long an unused TLS connection is kept. Shorter than the keep-alive of what bots stand
+/// behind (5 s and more), so that we close first.
 const IDLE_MAX: Duration = Duration::from_secs(1);
 
 /// Where a bot is and how it may be called.
@@ -62,26 +62,36 @@ pub enum SettingsError {
 
 /// The client that calls the bot.
 ///
-/// It never repeats a request that may have been written: reqwest's own retries are off, and what
-/// hyper-util (0.1, `legacy::Client`) sends again is only a request that it gets back from a
-/// reused connection that closed before taking it up. No proxy: bots are near, and the
-/// environment is not read here. Without an https URL no CA certificates are needed.
+/// It writes no request twice: reqwest's own retries are off, and what hyper-util (0.1,
+/// `legacy::Client`) sends again is only a request that it gets back untouched from a reused
+/// connection. No proxy: bots are near, and the environment is not read here. Without an https
+/// URL no CA certificates are needed.
 pub(super) fn client(settings: &BotSettings, https: bool) -> Result<Client, SettingsError> {
     // Whoever was first has chosen the provider for the whole process; any will do.
     let _ = ring::default_provider().install_default();
-    let mut builder = Client::builder()
+    let builder = Client::builder()
         .user_agent(concat!("hapax/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
         .retry(retry::never())
         .no_proxy()
         .referer(false)
         .http1_only()
-        .connect_timeout(settings.connect_timeout)
-        .pool_idle_timeout(IDLE_MAX)
-        .pool_max_idle_per_host(settings.concurrency);
-    if !https {
-        builder = builder.tls_certs_only([]);
-    }
+        .connect_timeout(settings.connect_timeout);
+    let builder = if https {
+        builder
+            .pool_idle_timeout(IDLE_MAX)
+            .pool_max_idle_per_host(settings.concurrency)
+    } else {
+        // A request written into a connection that the bot is just closing is lost, and nobody can
+        // say whether it was handled: 4 % of the calls to a bot that closes unannounced, when
+        // eight at a time reused connections. A new one costs some 50 µs here. The bot is told,
+        // so that it closes first and the ports in TIME_WAIT are not ours.
+        let close = HeaderMap::from_iter([(CONNECTION, HeaderValue::from_static("close"))]);
+        builder
+            .pool_max_idle_per_host(0)
+            .default_headers(close)
+            .tls_certs_only([])
+    };
     let client = builder.build();
     client.map_err(|error| SettingsError::Client(super::fault::innermost(&error)))
 }
