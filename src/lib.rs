@@ -3,5 +3,7 @@
 //! *Hapax*, from the Greek ἅπαξ: once. Meta may say a thing many times; a bot hears it once.
 
 pub mod clock;
+pub mod handler;
+pub mod listener;
 pub mod model;
 pub mod store;
