@@ -254,9 +254,10 @@ impl Writer {
     async fn write(&mut self, messages: u64, stage: &Stage) {
         let mut left = messages;
         while left > 0 {
-            let burst = match self.draw.chance(BURST_CHANCE) {
-                true => self.draw.between(2, BURST_MAX).min(left),
-                false => 1,
+            let burst = if self.draw.chance(BURST_CHANCE) {
+                self.draw.between(2, BURST_MAX).min(left)
+            } else {
+                1
             };
             self.pause(burst, stage).await;
             let Some(replied) = self.burst(burst, stage).await else {

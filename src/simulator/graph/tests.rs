@@ -1,6 +1,7 @@
 //! The pretend Graph API, asked over HTTP.
 
 use super::super::gate::Gate;
+use super::super::meta::{Meta, MetaSettings};
 use super::*;
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -159,4 +160,33 @@ async fn a_held_send_is_out_before_it_is_answered() {
     assert!(graph.accepted().len() == 2 && !never.is_finished());
     graph.stop().await;
     assert!(never.await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn a_status_can_be_known_before_the_send_is_answered() {
+    let graph = start();
+    let port = Port::reserve().unwrap();
+    let webhook = Router::new().route("/", post(async || StatusCode::OK));
+    let server = Server::start(&port, webhook, Clock::system(), Duration::ZERO).unwrap();
+    let settings = MetaSettings::new(format!("http://{}/", port.addr()), Secret::new("secret"));
+    let meta = Meta::new(settings, Arc::clone(graph.history()), Clock::system()).unwrap();
+    let courier = Courier::start(meta, Draw::new(1), Clock::system());
+    graph.report_to(courier.clone(), Receipts::None);
+
+    let body = text("+15550000001", "hi");
+    graph.next(Behaviour::StatusBeforeAnswer);
+    let (_, answer) = call(&graph, "token", &body).await.unwrap();
+    let wamid = answer["messages"][0]["id"].as_str().unwrap().to_owned();
+    let key = (wamid.clone(), "sent".to_owned());
+    let known = graph
+        .history()
+        .read(|r| (r.statuses.get(&key).copied(), r.posted[0].status));
+    assert_eq!(known, (Some(1), Some(200)));
+
+    assert!(graph.report(&wamid, "failed", Some(131_026)).await);
+    assert!(!graph.report("wamid.unknown", "sent", None).await);
+    assert_eq!(graph.history().progress().statuses, 2);
+    graph.stop().await;
+    courier.stop().await;
+    server.stop().await;
 }
