@@ -128,7 +128,8 @@ impl Rehearsal {
     }
 
     /// Runs until enough is written or `stop` is cancelled, waits for what is owed, and judges.
-    /// Nothing runs any more when it returns.
+    /// Nothing runs any more when it returns. Empties the history first; afterwards it holds the
+    /// last 20,000 messages at most.
     ///
     /// # Errors
     /// [`MetaError::Handshake`]: the webhook does not answer as it should; nothing was written.
@@ -136,6 +137,7 @@ impl Rehearsal {
         self.meta
             .verify_handshake(&self.settings.verify_token)
             .await?;
+        self.history.take();
         let mut writers = self.writers();
         let mut left = self.settings.messages;
         let mut report = Report::default();
@@ -144,7 +146,12 @@ impl Rehearsal {
             left = left.map(|left| left - act);
             writers = self.act(writers, act, stop).await;
             self.settle().await;
-            report.absorb(check(&self.history.take()));
+            // The last act stays in the history, to be looked at after the run.
+            let ended = left == Some(0) || stop.is_cancelled();
+            report.absorb(match ended {
+                true => self.history.read(check),
+                false => check(&self.history.take()),
+            });
         }
         self.courier.stop().await;
         Ok(report)

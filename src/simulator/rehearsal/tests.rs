@@ -128,6 +128,7 @@ async fn a_gateway_that_tells_duplicates_apart_is_clean() {
     assert!(report.events > 1000, "statuses were reported: {report}");
     let progress = *rehearsal.watch().borrow();
     assert_eq!((progress.messages, progress.waiting), (300, 0));
+    assert_eq!(setting.graph.accepted().len(), 300);
     setting.tear_down().await;
 }
 
