@@ -6,4 +6,5 @@ pub mod clock;
 pub mod handler;
 pub mod listener;
 pub mod model;
+pub mod simulator;
 pub mod store;

@@ -1,0 +1,36 @@
+//! A pretend WhatsApp: people who write, Meta that delivers (often twice), the Graph API that
+//! takes replies, a bot to be called, and a checker that judges from outside.
+//!
+//! It is the other side of the wire: it builds Meta's JSON from its own knowledge, speaks HTTP
+//! only, and never looks into the gateway. Every draw comes from one seed.
+
+pub mod bot;
+pub mod checker;
+pub mod courier;
+pub mod gate;
+pub mod graph;
+pub mod history;
+pub mod meta;
+pub mod payload;
+pub mod person;
+mod receipts;
+pub mod record;
+pub mod rehearsal;
+pub mod script;
+pub mod seed;
+mod server;
+
+pub use bot::{Bot, Call, Proof};
+pub use checker::{Findings, Report, check};
+pub use courier::{Answered, Courier};
+pub use gate::Gate;
+pub use graph::{Graph, GraphSettings};
+pub use history::{History, Progress};
+pub use meta::{Delivered, Meta, MetaError, MetaSettings, Plan};
+pub use payload::Element;
+pub use person::Person;
+pub use receipts::Receipts;
+pub use record::{Record, Said, Sent};
+pub use rehearsal::{Rehearsal, Settings};
+pub use script::{Answer, Behaviour, Script};
+pub use seed::Draw;
