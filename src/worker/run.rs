@@ -16,6 +16,8 @@ use crate::whatsapp;
 /// How long a write under a lease is tried again when the store can't be reached. After that the
 /// conversation is freed as if the claim's answer had been lost.
 const WRITE_TRIES: u32 = 50;
+/// A handler that keeps its deadline itself can say what it waited for; it gets so much longer.
+const DEADLINE_GRACE: Duration = Duration::from_millis(500);
 const WRITE_PAUSE: Duration = Duration::from_millis(200);
 
 /// What the handler came to, or that it was stopped.
@@ -84,11 +86,12 @@ impl Worker {
         let handler = Arc::clone(&self.parts.handler);
         let turn = turn.clone();
         let deadline = turn.deadline;
+        let limit = deadline + DEADLINE_GRACE;
         let running = AbortOnDropHandle::new(tokio::spawn(async move {
             handler.handle(&turn).await
         }));
         tokio::select! {
-            decided = self.parts.clock.timeout(deadline, running) => Called::Decided(match decided {
+            decided = self.parts.clock.timeout(limit, running) => Called::Decided(match decided {
                 Ok(Ok(outcome)) => outcome,
                 Ok(Err(_)) => Outcome::failed("the handler panicked"),
                 Err(_) => Outcome::failed(format!("the handler took over {deadline:?}")),
