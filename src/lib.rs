@@ -8,3 +8,4 @@ pub mod listener;
 pub mod model;
 pub mod simulator;
 pub mod store;
+pub mod whatsapp;

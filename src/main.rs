@@ -1,3 +1,10 @@
 //! The `hapax` binary: parse, run, exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    hapax::cli::Cli::parse().run().await
+}

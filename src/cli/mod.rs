@@ -1,0 +1,67 @@
+//! The command line: one file per subcommand.
+
+mod bench;
+mod config;
+mod dev;
+mod figures;
+mod migrate;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The exactly-once front door for WhatsApp bots.
+#[derive(Debug, Parser)]
+#[command(version, about, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Stand between WhatsApp and the bot until SIGTERM or Ctrl-C.
+    Serve(serve::Serve),
+    /// Try everything without an account: the gateway and a pretend WhatsApp in one process.
+    Dev(dev::Dev),
+    /// Show the settings in force and where each came from.
+    Config(config::Show),
+    /// Bring the store to this version's schema.
+    Migrate(migrate::Migrate),
+    /// Measure on this machine.
+    #[command(subcommand)]
+    Bench(bench::Bench),
+}
+
+impl Cli {
+    /// Runs the subcommand; answers the exit status.
+    pub async fn run(self) -> ExitCode {
+        match self.command {
+            Command::Serve(serve) => serve.run().await,
+            Command::Dev(dev) => dev.run().await,
+            Command::Config(show) => show.run(),
+            Command::Migrate(migrate) => migrate.run(),
+            Command::Bench(bench) => bench.run().await,
+        }
+    }
+}
+
+/// Wrong settings or arguments.
+const EXIT_SETTINGS: u8 = 2;
+
+#[expect(clippy::print_stderr, reason = "faults are for the person who typed the command")]
+fn fault(text: &str) -> ExitCode {
+    eprintln!("hapax: {text}");
+    ExitCode::from(EXIT_SETTINGS)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

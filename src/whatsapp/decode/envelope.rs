@@ -1,0 +1,96 @@
+//! A webhook body of its own for one message, put together from slices of the delivery.
+//!
+//! The message itself is never read and written again: what parses Meta's bytes parses these.
+
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::{Change, FRAME};
+use crate::whatsapp::json::Object;
+
+/// Members beside the messages that are carried along with each of them, at most. More than that
+/// would multiply with the number of messages; it is kept once, as a notice.
+const CARRIED_BYTES_MAX: usize = 16 * 1024;
+
+/// Members that are elements, each of which is an event of its own.
+const ELEMENTS: [&str; 4] = ["messages", "statuses", "errors", "user_actions"];
+
+/// What the envelopes of one change have in common.
+pub(super) struct Envelope {
+    head: String,
+}
+
+const TAIL: &str = r#"]},"field":"messages"}]}]}"#;
+
+impl Envelope {
+    /// `carried` is what [`beside`] found, where it is small enough.
+    pub(super) fn of(change: &Change<'_>, carried: &str) -> Self {
+        let mut head = String::with_capacity(320);
+        head.push_str(r#"{"object":"whatsapp_business_account","entry":[{"#);
+        for (name, raw) in [("id", change.account.id), ("time", change.account.time)] {
+            if let Some(raw) = raw {
+                push(&mut head, &["\"", name, "\":", raw.get(), ","]);
+            }
+        }
+        head.push_str(r#""changes":[{"value":{"#);
+        let product = change.value.get("messaging_product");
+        let product = product.map_or("\"whatsapp\"", RawValue::get);
+        push(&mut head, &["\"messaging_product\":", product]);
+        if let Some(metadata) = change.value.get("metadata") {
+            push(&mut head, &[",\"metadata\":", metadata.get()]);
+        }
+        // Before the messages: of two members with one name, parsers take the later one.
+        if !carried.is_empty() {
+            push(&mut head, &[",", carried]);
+        }
+        Self { head }
+    }
+
+    /// The body that holds this message, and its contact where it has one.
+    pub(super) fn around(&self, contact: Option<&RawValue>, message: &RawValue) -> String {
+        let contact = contact.map_or("", RawValue::get);
+        let length = self.head.len() + contact.len() + message.get().len() + TAIL.len();
+        let mut body = String::with_capacity(length + 32);
+        body.push_str(&self.head);
+        if !contact.is_empty() {
+            push(&mut body, &[",\"contacts\":[", contact, "]"]);
+        }
+        push(&mut body, &[",\"messages\":[", message.get(), TAIL]);
+        body
+    }
+}
+
+/// The members of an object that are neither frame nor arrays of `elements`, as the inside of an
+/// object: what Meta added since this was written.
+pub(super) fn beside(object: &Object<'_>, elements: &[&str]) -> String {
+    let mut members = String::new();
+    for (name, raw) in object.members() {
+        let is_array = raw.get().starts_with('[');
+        let frame = FRAME.iter().any(|known| name.is(known));
+        if frame || (is_array && elements.iter().any(|known| name.is(known))) {
+            continue;
+        }
+        if !members.is_empty() {
+            members.push(',');
+        }
+        let name = Value::from(name.to_text()).to_string();
+        push(&mut members, &[&name, ":", raw.get()]);
+    }
+    members
+}
+
+/// [`beside`] for a value of messages.
+pub(super) fn beside_messages(change: &Change<'_>) -> String {
+    beside(&change.value, &ELEMENTS)
+}
+
+/// Whether this is small enough to go along with each message.
+pub(super) const fn can_be_carried(members: &str) -> bool {
+    members.len() <= CARRIED_BYTES_MAX
+}
+
+fn push(out: &mut String, parts: &[&str]) {
+    for part in parts {
+        out.push_str(part);
+    }
+}

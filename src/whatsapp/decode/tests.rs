@@ -1,0 +1,328 @@
+//! What decoding promises beyond single shapes: frozen keys, unharmed neighbours, envelopes.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::model::{EventBody, FailureClass, ReceiptFailure, ReceiptStatus, Timestamp};
+
+fn delivery(field: &str, value: &Value) -> String {
+    let changes = json!([{"field": field, "value": value}]);
+    let entry = json!([{"id": "waba", "changes": changes}]);
+    json!({"object": "whatsapp_business_account", "entry": entry}).to_string()
+}
+
+fn value(members: Value) -> Value {
+    let mut value = json!({"messaging_product": "whatsapp",
+        "metadata": {"phone_number_id": "106540352242922"}});
+    let Value::Object(members) = members else {
+        panic!("members of a value");
+    };
+    value.as_object_mut().unwrap().extend(members);
+    value
+}
+
+fn events(field: &str, members: Value) -> Vec<Event> {
+    decode(delivery(field, &value(members)).as_bytes())
+}
+
+fn keys(events: &[Event]) -> Vec<String> {
+    events.iter().map(|event| event.key.to_string()).collect()
+}
+
+fn text(id: &str, from: &str) -> Value {
+    json!({"id": id, "from": from, "type": "text", "text": {"body": "hi"}})
+}
+
+fn envelope(event: &Event) -> Value {
+    let EventBody::Message(message) = &event.body else {
+        panic!("a message was expected, found {event:?}");
+    };
+    serde_json::from_str(&message.envelope).unwrap()
+}
+
+#[test]
+fn keys_are_frozen() {
+    let status = json!({"id": "wamid.A", "status": "read", "recipient_id": "g",
+        "recipient_participant_user_id": "US.1", "recipient_participant_id": "4915"});
+    let cases = [
+        ("messages", json!({"messages": [text("wamid.A", "4915")]})),
+        ("messages", json!({"messages": [{"id": "wamid.A"}]})),
+        (
+            "messages",
+            json!({"messages": [{"id": "wamid.A", "type": "system"}]}),
+        ),
+        (
+            "messages",
+            json!({"statuses": [{"id": "wamid.A", "status": "read"}]}),
+        ),
+        ("messages", json!({"statuses": [status]})),
+        (
+            "messages",
+            json!({"statuses": [{"id": "w", "status": "captured",
+                "payment": {"transaction": {"id": "t1"}}}]}),
+        ),
+        (
+            "messages",
+            json!({"errors": [{"code": 1, "b": 2.5, "a": "ä"}]}),
+        ),
+        (
+            "smb_message_echoes",
+            json!({"message_echoes": [text("wamid.A", "1")]}),
+        ),
+        (
+            "calls",
+            json!({"calls": [{"id": "wacid.A", "event": "connect"}]}),
+        ),
+        (
+            "calls",
+            json!({"statuses": [{"id": "wacid.A", "status": "RINGING"}]}),
+        ),
+        (
+            "standby",
+            json!({"standby": {"messages": [text("wamid.A", "1")]}}),
+        ),
+        (
+            "standby",
+            json!({"standby": {"message_echoes": [text("wamid.A", "1")]}}),
+        ),
+        ("standby", json!({"standby": {"statuses": [status]}})),
+        ("account_update", json!({"event": "ACCOUNT_DELETED"})),
+    ];
+    let found: Vec<String> = cases
+        .into_iter()
+        .flat_map(|(field, members)| keys(&events(field, members)))
+        .chain(keys(&decode(b"no json")))
+        .chain(keys(&decode(b"{}")))
+        .collect();
+    let frozen = [
+        "9338d20a76151668bd9e76b0fff0c589",
+        "276cdd4b9678e9228c194170d3b255aa",
+        "a0f1155b6ac16c5f083e0252b8f94379",
+        "3cc1c21cb88f888cda4cb1d265ced7bd",
+        "0bba35ea0bcb65e1c81ade8165a270a8",
+        "c58622c6d6f5f1f157cfb2c274b7ce40",
+        "e36d516c92e8fb40079e8846b2f63e96",
+        "bbf2dbe47ef0adce8c4ec231944dfdf1",
+        "3f09e0f855b158efd48ec09c27faec14",
+        "ac58f2deb84e230f1f9e191057cfe769",
+        "d8cb98cf7cdfde1688389a65c1f3b710",
+        "6bccdd636f2d6aa4f0d98a3f165567a6",
+        "607d670022421cdbdfccce007e326540",
+        "07a182e9c5b97f4c7b49d08a825ce501",
+        "5f3801746900e3a8cd29a5c3734303ff",
+        "7598a30d44855df7dcc44770e52cf7d0",
+    ];
+    assert_eq!(found, frozen);
+}
+
+#[test]
+fn a_key_is_the_same_however_its_parts_are_written() {
+    let body = |message: &str, number: &str| {
+        let value =
+            format!(r#"{{"metadata":{{"phone_number_id":{number}}},"messages":[{message}]}}"#);
+        let change = format!(r#"{{"value":{value},"field":"messages"}}"#);
+        format!(r#"{{"object":"whatsapp_business_account","entry":[{{"changes":[{change}]}}]}}"#)
+    };
+    let plain = body(r#"{"id":"wamid.a/b","from":"1"}"#, "\"106\"");
+    for other in [
+        body(r#"{"id":"wamid.a\/b","from":"1"}"#, "\"106\""),
+        body(r#"{"id":"wamid.\u0061/b","from":1}"#, "106"),
+        body(
+            r#"{"type":"text","timestamp":7,"from":"2","id":"wamid.a/b"}"#,
+            "\"106\"",
+        ),
+    ] {
+        assert_eq!(
+            keys(&decode(plain.as_bytes())),
+            keys(&decode(other.as_bytes()))
+        );
+    }
+    let poison = |id| {
+        keys(&decode(
+            body(&format!(r#"{{"id":"{id}","from":"1"}}"#), "1").as_bytes(),
+        ))
+    };
+    assert_ne!(poison(r"w\ud800"), poison(r"w\ud801"));
+    assert_ne!(poison(r"w\u0000"), poison("w"));
+}
+
+#[test]
+fn the_key_of_an_element_does_not_depend_on_its_batch() {
+    let contacts = json!([{"wa_id": "1", "user_id": "US.1"}, {"wa_id": "2", "user_id": "US.2"}]);
+    let messages = [
+        text("a", "1"),
+        json!({"id": "b", "from": "2"}),
+        json!(7),
+        json!({"id": "c"}),
+    ];
+    let statuses = [
+        json!({"id": "a", "status": "sent"}),
+        json!({"id": "a", "status": "read"}),
+    ];
+    let errors = [json!({"code": 1}), json!({"code": 2})];
+    let whole = events(
+        "messages",
+        json!({"contacts": contacts, "messages": messages, "statuses": statuses,
+            "errors": errors}),
+    );
+    let alone = |array: &'static str, elements: &[Value]| -> Vec<String> {
+        let one = |element| events("messages", json!({"contacts": contacts, array: [element]}));
+        elements
+            .iter()
+            .flat_map(|element| keys(&one(element)))
+            .collect()
+    };
+    let parts = [
+        alone("messages", &messages),
+        alone("statuses", &statuses),
+        alone("errors", &errors),
+    ];
+    assert_eq!(keys(&whole), parts.concat());
+}
+
+#[test]
+fn an_envelope_holds_one_message_its_contact_and_what_belongs_to_it() {
+    let contacts = json!([{"wa_id": "1", "profile": {"name": "Ann"}}, {"wa_id": "2"}]);
+    let found = events(
+        "messages",
+        json!({"contacts": contacts, "messages": [text("b", "2"), text("a", "1")],
+            "statuses": [{"id": "a", "status": "sent"}], "errors": [{"code": 1}],
+            "conversation_context": {"owner": "agent"}}),
+    );
+    assert_eq!(found.len(), 4);
+    for (event, contact, message) in [
+        (&found[0], json!({"wa_id": "2"}), text("b", "2")),
+        (&found[1], contacts[0].clone(), text("a", "1")),
+    ] {
+        let expected = value(json!({"contacts": [contact], "messages": [message],
+            "conversation_context": {"owner": "agent"}}));
+        let expected: Value = serde_json::from_str(&delivery("messages", &expected)).unwrap();
+        assert_eq!(envelope(event), expected);
+    }
+}
+
+#[test]
+fn an_envelope_is_made_of_metas_own_bytes() {
+    let message = r#"{ "id":"w", "from" : "1","type":"text","text":{"body":"\u00e4\/\ud800"} }"#;
+    let body = format!(
+        r#"{{"object":"whatsapp_business_account","entry":[{{"id":7,"time":9,"changes":[{{"field":"messages","value":{{"messages":[ {message} ],"metadata":{{"phone_number_id": "1"}}}}}}]}}]}}"#
+    );
+    let found = decode(body.as_bytes());
+    let EventBody::Message(inbound) = &found[0].body else {
+        panic!("it is a message");
+    };
+    assert_eq!(
+        inbound.envelope,
+        format!(
+            r#"{{"object":"whatsapp_business_account","entry":[{{"id":7,"time":9,"changes":[{{"value":{{"messaging_product":"whatsapp","metadata":{{"phone_number_id": "1"}},"messages":[{message}]}},"field":"messages"}}]}}]}}"#
+        )
+    );
+}
+
+#[test]
+fn what_is_too_large_to_carry_is_kept_once() {
+    let large = "x".repeat(20_000);
+    let found = events(
+        "messages",
+        json!({"messages": [text("a", "1"), text("b", "2")], "future": large}),
+    );
+    assert_eq!(found.len(), 3);
+    assert_eq!(
+        envelope(&found[0])["entry"][0]["changes"][0]["value"].get("future"),
+        None
+    );
+    let EventBody::Notice(notice) = &found[2].body else {
+        panic!("it is a notice");
+    };
+    assert_eq!(notice.raw, json!({"future": large}).to_string());
+}
+
+#[test]
+fn a_receipt_says_what_the_status_said() {
+    let found = events(
+        "messages",
+        json!({"statuses": [{"id": "w", "status": "failed", "timestamp": "17",
+            "recipient_participant_id": "4915", "biz_opaque_callback_data": "mine",
+            "errors": [{"code": 131_056, "title": "slow"}, {"code": 100}]}]}),
+    );
+    let EventBody::Status(receipt) = &found[0].body else {
+        panic!("it is a status");
+    };
+    assert_eq!(receipt.wamid.as_str(), "w");
+    assert_eq!(receipt.status, ReceiptStatus::Failed);
+    assert_eq!(receipt.participant.as_deref(), Some("4915"));
+    assert_eq!(receipt.at, Some(Timestamp(17_000)));
+    assert_eq!(receipt.callback_data.as_deref(), Some("mine"));
+    let failure = ReceiptFailure {
+        code: 131_056,
+        class: FailureClass::PairRate,
+    };
+    assert_eq!(receipt.failure, Some(failure));
+}
+
+#[test]
+fn the_same_state_at_another_time_is_another_notice() {
+    let at = |time: &str| {
+        let change = r#"{"field":"account_review_update","value":{"decision":"APPROVED"}}"#;
+        let entry = format!(r#"{{"id":"1"{time},"changes":[{change}]}}"#);
+        let body = format!(r#"{{"object":"whatsapp_business_account","entry":[{entry}]}}"#);
+        keys(&decode(body.as_bytes()))
+    };
+    assert_ne!(at(r#","time":1"#), at(r#","time":2"#));
+    assert_ne!(at(""), at(r#","time":2"#));
+    assert_eq!(at(r#","time":"2""#), at(r#","time":2"#));
+}
+
+#[test]
+fn broken_utf8_harms_only_its_own_text() {
+    let body = delivery(
+        "messages",
+        &value(json!({"messages": [text("a", "1"), text("b", "2")]})),
+    );
+    let mut bytes = body.clone().into_bytes();
+    let at = body.find("hi").unwrap();
+    bytes[at] = 0xff;
+    assert_eq!(keys(&decode(&bytes)), keys(&decode(body.as_bytes())));
+}
+
+#[test]
+fn a_handover_names_its_number_as_recipient() {
+    let value = json!({"sender": {"phone_number": "1"}, "recipient": {"phone_number_id": "106"}});
+    let found = decode(delivery("messaging_handovers", &value).as_bytes());
+    assert_eq!(found[0].number, Some(NumberId::from("106")));
+}
+
+#[test]
+fn a_long_field_makes_a_short_kind() {
+    let found = events(&"ä".repeat(500), json!({}));
+    let EventBody::Notice(notice) = &found[0].body else {
+        panic!("it is a notice");
+    };
+    assert_eq!(notice.kind, "ä".repeat(KIND_CHARS_MAX));
+}
+
+#[test]
+fn an_undecodable_body_is_kept_without_its_nul_bytes() {
+    let found = decode(b"{\"a\": \0\xff");
+    let EventBody::Notice(notice) = &found[0].body else {
+        panic!("it is a notice");
+    };
+    assert_eq!(
+        (notice.kind.as_str(), notice.raw.as_str()),
+        ("undecodable", "{\"a\": \u{fffd}\u{fffd}")
+    );
+}
+
+#[test]
+fn nesting_without_end_is_decoded_without_recursion() {
+    let deep = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
+    let message = format!(r#"{{"id":"w","from":"1","type":"text","text":{{"body":{deep}}}}}"#);
+    for (field, expected) in [("messages", "message"), ("account_update", "notice")] {
+        let value = format!(r#"{{"metadata":{{"phone_number_id":"1"}},"messages":[{message}]}}"#);
+        let change = format!(r#"{{"value":{value},"field":"{field}"}}"#);
+        let body = format!(
+            r#"{{"object":"whatsapp_business_account","entry":[{{"changes":[{change}]}}]}}"#
+        );
+        assert_eq!(decode(body.as_bytes())[0].kind().as_str(), expected);
+    }
+}

@@ -1,0 +1,19 @@
+//! All knowledge of Meta: how deliveries are signed, what payloads look like, what messages to
+//! send look like, and how the Graph API answers.
+//!
+//! Outside this module nobody reads or writes Meta's JSON. Inside it nobody knows the ledger.
+
+pub mod compose;
+pub mod decode;
+pub mod graph;
+pub mod handshake;
+mod json;
+mod kind;
+pub mod message;
+pub mod signature;
+
+pub use compose::{ComposeError, bodies};
+pub use decode::decode;
+pub use graph::{Graph, GraphError, GraphSettings, NotMarked};
+pub use handshake::{Handshake, VerifyTokens};
+pub use signature::AppSecrets;
