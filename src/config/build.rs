@@ -1,0 +1,238 @@
+//! From texts to [`Config`]: one function a group of settings.
+
+use std::path::PathBuf;
+
+use super::gather::is_postgres;
+use super::reader::Reader;
+use super::settings::{
+    AskConfig, Config, DoorConfig, ForwardConfig, ForwardDone, HandlerConfig, LogConfig, LogFormat,
+    LogIdentifiers, NodeConfig, PublicConfig, SendConfig, StoreConfig, StoreUrl, TurnConfig,
+    TurnPolicy, WhatsappConfig, WorkerConfig,
+};
+use super::value::{self, Expected};
+use crate::model::{NumberId, Secret};
+
+/// How many turns run at once where no other setting tells.
+const WORKERS: usize = 64;
+
+/// The handlers of this version.
+#[derive(Clone, Copy)]
+enum Kind {
+    Echo,
+    Forward,
+    Ask,
+}
+
+/// Reads every setting; the result is right only if the reader has no fault.
+pub(super) fn config(reader: &mut Reader) -> Config {
+    let public = public(reader);
+    let bot = door(reader, "bot.listen", "bot.token");
+    let admin = door(reader, "admin.listen", "admin.token");
+    let store = store(reader);
+    let whatsapp = whatsapp(reader);
+    let handler = handler(reader, &whatsapp.app_secret);
+    let turn = turn(reader, &handler);
+    let worker = worker(reader, &handler);
+    Config {
+        public,
+        bot,
+        admin,
+        store,
+        handler,
+        turn,
+        worker,
+        send: send(reader),
+        node: node(reader),
+        whatsapp,
+        log: log(reader),
+    }
+}
+
+fn public(reader: &mut Reader) -> PublicConfig {
+    PublicConfig {
+        listen: reader.value("public.listen", value::listen),
+        url: reader.optional("public.url", value::public_url),
+        body_max: in_memory(reader.value("public.body_max", value::size)),
+        header_timeout: reader.value("public.header_timeout", value::duration),
+        body_timeout: reader.value("public.body_timeout", value::duration),
+        connections_max: reader.value("public.connections_max", value::count),
+        body_memory_max: in_memory(reader.value("public.body_memory_max", value::size)),
+    }
+}
+
+/// A size of something held in memory: where it does not fit an address, it is no limit.
+fn in_memory(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+fn door(reader: &mut Reader, listen: &str, token: &str) -> DoorConfig {
+    DoorConfig {
+        listen: reader.value(listen, value::listen),
+        token: reader.secret(token, value::header_text),
+    }
+}
+
+fn store(reader: &mut Reader) -> StoreConfig {
+    StoreConfig {
+        url: reader.value("store.url", store_url),
+        queue_max: reader.value("store.queue_max", value::count),
+        wait_max: reader.value("store.wait_max", value::duration),
+        wal_max: reader.value("store.wal_max", value::size),
+    }
+}
+
+fn store_url(text: &str) -> Result<StoreUrl, Expected> {
+    if is_postgres(text) {
+        return Err("\"sqlite:PATH\": PostgreSQL is not in this version".into());
+    }
+    let path = text
+        .strip_prefix("sqlite:")
+        .map(|path| path.strip_prefix("//").unwrap_or(path));
+    match path {
+        Some(path) if !path.is_empty() && !path.starts_with(':') && !path.contains('?') => {
+            Ok(StoreUrl::Sqlite(PathBuf::from(path)))
+        }
+        _ => Err("\"sqlite:PATH\" with the path of a file, without options".into()),
+    }
+}
+
+fn handler(reader: &mut Reader, app_secret: &Secret) -> HandlerConfig {
+    let kind = reader.optional("handler.kind", handler_kind);
+    let urls = reader.optional("handler.bot_url", value::urls);
+    let concurrency = reader.value("forward.concurrency", value::count);
+    let done = reader.value("forward.done", |text| {
+        value::word(text, &[("response", ForwardDone::Response)])
+    });
+    let down_for = reader.value("forward.down_for", value::duration);
+    let secret = reader.secret("ask.secret", value::signing_secret);
+
+    // A kind or URL with a fault of its own is not also a missing one.
+    let guessed = kind.is_none() && reader.is_sound(&["handler.kind"]);
+    let needs_url = guessed || matches!(kind, Some(Kind::Forward | Kind::Ask));
+    if needs_url && urls.is_none() {
+        let mend = "set HAPAX_BOT_URL=http://127.0.0.1:5000/webhook (where your bot listens), \
+                    or HAPAX_HANDLER=echo for a first run without a bot";
+        reader.missing(
+            "handler.bot_url",
+            "the URL of the bot's own webhook",
+            mend.to_owned(),
+        );
+    }
+    let bot_urls = urls.unwrap_or_default();
+    match kind.unwrap_or(Kind::Forward) {
+        Kind::Echo => HandlerConfig::Echo,
+        Kind::Forward => HandlerConfig::Forward(ForwardConfig {
+            bot_urls,
+            concurrency,
+            done,
+            down_for,
+        }),
+        Kind::Ask => HandlerConfig::Ask(AskConfig {
+            bot_urls,
+            secret: secret.unwrap_or_else(|| app_secret.clone()),
+        }),
+    }
+}
+
+fn handler_kind(text: &str) -> Result<Kind, Expected> {
+    let kinds = [
+        ("echo", Kind::Echo),
+        ("forward", Kind::Forward),
+        ("ask", Kind::Ask),
+    ];
+    value::word(text, &kinds).map_err(|expected| match text {
+        "assistant" => format!("{expected}: assistant is not in this version").into(),
+        _ => expected,
+    })
+}
+
+fn turn(reader: &mut Reader, handler: &HandlerConfig) -> TurnConfig {
+    // A bot behind `forward` marks messages as read itself, if it wants to.
+    let mark_read = match handler {
+        HandlerConfig::Forward(_) => false,
+        HandlerConfig::Echo | HandlerConfig::Ask(_) => true,
+    };
+    TurnConfig {
+        deadline: reader.value("turn.deadline", value::duration),
+        attempts_max: reader.value("turn.attempts_max", value::times),
+        backoff_first: reader.value("turn.backoff_first", value::duration),
+        backoff_max: reader.value("turn.backoff_max", value::duration),
+        unavailable_max: reader.value("turn.unavailable_max", value::duration),
+        unavailable_backoff_max: reader.value("turn.unavailable_backoff_max", value::duration),
+        mark_read: reader
+            .optional("turn.mark_read", value::switch)
+            .unwrap_or(mark_read),
+        policy: reader.value("turn.policy", |text| {
+            value::word(text, &[("queue", TurnPolicy::Queue)])
+        }),
+    }
+}
+
+fn worker(reader: &mut Reader, handler: &HandlerConfig) -> WorkerConfig {
+    let concurrency = match handler {
+        HandlerConfig::Forward(forward) => {
+            forward.concurrency.saturating_mul(forward.bot_urls.len())
+        }
+        HandlerConfig::Echo | HandlerConfig::Ask(_) => WORKERS,
+    };
+    WorkerConfig {
+        concurrency: reader
+            .optional("worker.concurrency", value::count)
+            .unwrap_or(concurrency),
+        drain_timeout: reader.value("worker.drain_timeout", value::duration),
+    }
+}
+
+fn send(reader: &mut Reader) -> SendConfig {
+    SendConfig {
+        concurrency: reader.value("send.concurrency", value::count),
+        per_second: reader.value("send.per_second", value::times),
+        timeout: reader.value("send.timeout", value::duration),
+        connect_timeout: reader.value("send.connect_timeout", value::duration),
+        unsure_wait: reader.value("send.unsure_wait", value::duration),
+        retry_max: reader.value("send.retry_max", value::duration),
+        pause: reader.value("send.pause", value::duration),
+    }
+}
+
+fn node(reader: &mut Reader) -> NodeConfig {
+    NodeConfig {
+        lease_ttl: reader.value("node.lease_ttl", value::duration),
+        renew_every: reader.value("node.renew_every", value::duration),
+    }
+}
+
+fn whatsapp(reader: &mut Reader) -> WhatsappConfig {
+    let number = reader.optional("whatsapp.phone_number_id", value::number_id);
+    WhatsappConfig {
+        access_token: reader.required_secret("whatsapp.access_token", value::header_text),
+        app_secret: reader.required_secret("whatsapp.app_secret", value::any),
+        app_secret_previous: reader.secret("whatsapp.app_secret_previous", value::any),
+        verify_token: reader.required_secret("whatsapp.verify_token", value::any),
+        verify_token_previous: reader.secret("whatsapp.verify_token_previous", value::any),
+        phone_number_id: number.map(NumberId::new),
+        api_url: reader.value("whatsapp.api_url", value::api_url),
+        api_version: reader.value("whatsapp.api_version", value::api_version),
+    }
+}
+
+fn log(reader: &mut Reader) -> LogConfig {
+    LogConfig {
+        level: reader.value("log.level", value::log_level),
+        format: reader.value("log.format", |text| {
+            let words = [
+                ("auto", LogFormat::Auto),
+                ("json", LogFormat::Json),
+                ("pretty", LogFormat::Pretty),
+            ];
+            value::word(text, &words)
+        }),
+        identifiers: reader.value("log.identifiers", |text| {
+            let words = [
+                ("hidden", LogIdentifiers::Hidden),
+                ("plain", LogIdentifiers::Plain),
+            ];
+            value::word(text, &words)
+        }),
+    }
+}

@@ -1,0 +1,206 @@
+//! The settings in force, as a TOML file that would set them again; secrets as `***`.
+
+use std::time::Duration;
+
+use super::keys::{KEYS, redact};
+use super::settings::{
+    Config, DoorConfig, ForwardDone, HandlerConfig, LogFormat, LogIdentifiers, PublicConfig,
+    SendConfig, StoreConfig, StoreUrl, TurnConfig, TurnPolicy, WhatsappConfig,
+};
+use super::value::size_text;
+use super::{Origins, reader};
+use crate::model::Secret;
+
+/// Each key and its value in TOML; `None` where nothing is set.
+type Entries = Vec<(&'static str, Option<String>)>;
+
+/// The settings in force, as TOML: each with the place it came from in a comment. Keys of
+/// handlers that are not chosen are left out.
+pub fn render(config: &Config, origins: &Origins) -> String {
+    let entries = entries(config);
+    let mut text = String::new();
+    let mut section = "";
+    for key in KEYS {
+        let Some((_, value)) = entries.iter().find(|(name, _)| *name == key.name) else {
+            continue;
+        };
+        let (group, name) = key.name.split_once('.').unwrap_or(("", key.name));
+        if group != section {
+            let gap = if section.is_empty() { "" } else { "\n" };
+            text.push_str(&format!("{gap}[{group}]\n"));
+            section = group;
+        }
+        let line = match value {
+            Some(value) if reader::may_show(key) => {
+                format!("{name} = {value}  # {}\n", origins.of(key.name))
+            }
+            Some(_) => format!("{name} = \"***\"  # {}\n", origins.of(key.name)),
+            None => format!("# {name} is not set\n"),
+        };
+        text.push_str(&line);
+    }
+    text
+}
+
+fn entries(config: &Config) -> Entries {
+    let mut entries = Entries::new();
+    public(&mut entries, &config.public);
+    door(&mut entries, ["bot.listen", "bot.token"], &config.bot);
+    door(&mut entries, ["admin.listen", "admin.token"], &config.admin);
+    store(&mut entries, &config.store);
+    handler(&mut entries, &config.handler);
+    turn(&mut entries, &config.turn);
+    let worker = &config.worker;
+    entries.push(("worker.concurrency", Some(worker.concurrency.to_string())));
+    entries.push(("worker.drain_timeout", time(worker.drain_timeout)));
+    send(&mut entries, &config.send);
+    entries.push(("node.lease_ttl", time(config.node.lease_ttl)));
+    entries.push(("node.renew_every", time(config.node.renew_every)));
+    whatsapp(&mut entries, &config.whatsapp);
+    let format = match config.log.format {
+        LogFormat::Auto => "auto",
+        LogFormat::Json => "json",
+        LogFormat::Pretty => "pretty",
+    };
+    let identifiers = match config.log.identifiers {
+        LogIdentifiers::Hidden => "hidden",
+        LogIdentifiers::Plain => "plain",
+    };
+    entries.push(("log.level", quoted(&config.log.level)));
+    entries.push(("log.format", quoted(format)));
+    entries.push(("log.identifiers", quoted(identifiers)));
+    entries
+}
+
+fn public(entries: &mut Entries, public: &PublicConfig) {
+    let size = |bytes: usize| quoted(&size_text(u64::try_from(bytes).unwrap_or(u64::MAX)));
+    entries.extend([
+        ("public.listen", quoted(&public.listen.to_string())),
+        ("public.url", public.url.as_deref().and_then(quoted)),
+        ("public.body_max", size(public.body_max)),
+        ("public.header_timeout", time(public.header_timeout)),
+        ("public.body_timeout", time(public.body_timeout)),
+        (
+            "public.connections_max",
+            Some(public.connections_max.to_string()),
+        ),
+        ("public.body_memory_max", size(public.body_memory_max)),
+    ]);
+}
+
+fn door(entries: &mut Entries, [listen, token]: [&'static str; 2], door: &DoorConfig) {
+    entries.push((listen, quoted(&door.listen.to_string())));
+    entries.push((token, hidden(door.token.as_ref())));
+}
+
+fn store(entries: &mut Entries, store: &StoreConfig) {
+    let url = match &store.url {
+        StoreUrl::Sqlite(path) => format!("sqlite:{}", path.display()),
+        StoreUrl::Postgres(url) => redact(url.expose()),
+    };
+    entries.extend([
+        ("store.url", quoted(&url)),
+        ("store.queue_max", Some(store.queue_max.to_string())),
+        ("store.wait_max", time(store.wait_max)),
+        ("store.wal_max", quoted(&size_text(store.wal_max))),
+    ]);
+}
+
+fn handler(entries: &mut Entries, handler: &HandlerConfig) {
+    entries.push(("handler.kind", quoted(handler.as_str())));
+    let urls: Vec<String> = handler.bot_urls().iter().map(|url| redact(url)).collect();
+    let urls = urls.join(",");
+    entries.push((
+        "handler.bot_url",
+        Some(urls)
+            .filter(|urls| !urls.is_empty())
+            .and_then(|urls| quoted(&urls)),
+    ));
+    match handler {
+        HandlerConfig::Echo => {}
+        HandlerConfig::Forward(forward) => entries.extend([
+            ("forward.concurrency", Some(forward.concurrency.to_string())),
+            (
+                "forward.done",
+                quoted(match forward.done {
+                    ForwardDone::Response => "response",
+                }),
+            ),
+            ("forward.down_for", time(forward.down_for)),
+        ]),
+        HandlerConfig::Ask(ask) => entries.push(("ask.secret", hidden(Some(&ask.secret)))),
+    }
+}
+
+fn turn(entries: &mut Entries, turn: &TurnConfig) {
+    let policy = match turn.policy {
+        TurnPolicy::Queue => "queue",
+    };
+    entries.extend([
+        ("turn.deadline", time(turn.deadline)),
+        ("turn.attempts_max", Some(turn.attempts_max.to_string())),
+        ("turn.backoff_first", time(turn.backoff_first)),
+        ("turn.backoff_max", time(turn.backoff_max)),
+        ("turn.unavailable_max", time(turn.unavailable_max)),
+        (
+            "turn.unavailable_backoff_max",
+            time(turn.unavailable_backoff_max),
+        ),
+        ("turn.mark_read", Some(turn.mark_read.to_string())),
+        ("turn.policy", quoted(policy)),
+    ]);
+}
+
+fn send(entries: &mut Entries, send: &SendConfig) {
+    entries.extend([
+        ("send.concurrency", Some(send.concurrency.to_string())),
+        ("send.per_second", Some(send.per_second.to_string())),
+        ("send.timeout", time(send.timeout)),
+        ("send.connect_timeout", time(send.connect_timeout)),
+        ("send.unsure_wait", time(send.unsure_wait)),
+        ("send.retry_max", time(send.retry_max)),
+        ("send.pause", time(send.pause)),
+    ]);
+}
+
+fn whatsapp(entries: &mut Entries, whatsapp: &WhatsappConfig) {
+    let number = whatsapp.phone_number_id.as_ref();
+    entries.extend([
+        (
+            "whatsapp.access_token",
+            hidden(Some(&whatsapp.access_token)),
+        ),
+        ("whatsapp.app_secret", hidden(Some(&whatsapp.app_secret))),
+        (
+            "whatsapp.app_secret_previous",
+            hidden(whatsapp.app_secret_previous.as_ref()),
+        ),
+        (
+            "whatsapp.verify_token",
+            hidden(Some(&whatsapp.verify_token)),
+        ),
+        (
+            "whatsapp.verify_token_previous",
+            hidden(whatsapp.verify_token_previous.as_ref()),
+        ),
+        (
+            "whatsapp.phone_number_id",
+            number.and_then(|id| quoted(id.as_str())),
+        ),
+        ("whatsapp.api_url", quoted(&whatsapp.api_url)),
+        ("whatsapp.api_version", quoted(&whatsapp.api_version)),
+    ]);
+}
+
+fn hidden(secret: Option<&Secret>) -> Option<String> {
+    secret.and_then(|secret| quoted(&secret.to_string()))
+}
+
+fn time(duration: Duration) -> Option<String> {
+    quoted(&humantime::format_duration(duration).to_string())
+}
+
+/// A TOML string: the escapes of a JSON string are a part of TOML's.
+fn quoted(text: &str) -> Option<String> {
+    serde_json::to_string(text).ok()
+}

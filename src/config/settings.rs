@@ -1,0 +1,265 @@
+//! The settings as the rest of the program sees them: parsed, checked, grouped by who needs them.
+//!
+//! A value of these types has passed every check of its own and every relation to the others.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::model::{NumberId, Secret};
+
+/// All settings of one process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The listener that Meta reaches.
+    pub public: PublicConfig,
+    /// The listener for bots.
+    pub bot: DoorConfig,
+    /// The listener for operators.
+    pub admin: DoorConfig,
+    /// The ledger.
+    pub store: StoreConfig,
+    /// What answers a turn.
+    pub handler: HandlerConfig,
+    /// How long and how often a turn is tried.
+    pub turn: TurnConfig,
+    /// How many turns run at once.
+    pub worker: WorkerConfig,
+    /// How messages are sent.
+    pub send: SendConfig,
+    /// The lease of this process.
+    pub node: NodeConfig,
+    /// What Meta gave us.
+    pub whatsapp: WhatsappConfig,
+    /// What is logged, and how.
+    pub log: LogConfig,
+}
+
+/// `public.*`: the listener that Meta reaches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicConfig {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// The https address under which Meta reaches it, without `/webhook` and without a slash at
+    /// the end. Only printed.
+    pub url: Option<String>,
+    /// The longest body, in bytes; Meta sends up to 3 MB.
+    pub body_max: usize,
+    /// How long a request may take to send its head.
+    pub header_timeout: Duration,
+    /// How long a request may take to send its body.
+    pub body_timeout: Duration,
+    /// How many connections may be open at once.
+    pub connections_max: usize,
+    /// How many bytes of bodies may be held at once; never less than `body_max`.
+    pub body_memory_max: usize,
+}
+
+/// `bot.*` or `admin.*`: a listener that is not for Meta.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DoorConfig {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// What callers must show; always there when `listen` is not a loopback address.
+    pub token: Option<Secret>,
+}
+
+/// `store.*`: the ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// Where it is.
+    pub url: StoreUrl,
+    /// How many transactions may wait before a delivery is answered 503.
+    pub queue_max: usize,
+    /// How long a delivery waits for its commit before it is answered 503.
+    pub wait_max: Duration,
+    /// The size of SQLite's write-ahead log, in bytes, at which the writer makes room first.
+    pub wal_max: u64,
+}
+
+/// Where the ledger is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreUrl {
+    /// A SQLite file.
+    Sqlite(PathBuf),
+    /// A PostgreSQL address, which may hold a password.
+    Postgres(Secret),
+}
+
+/// `handler.*` and the group of the chosen handler.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HandlerConfig {
+    /// Says back what was said.
+    Echo,
+    /// Hands each message to the bot's own webhook.
+    Forward(ForwardConfig),
+    /// Asks the bot for replies.
+    Ask(AskConfig),
+}
+
+impl HandlerConfig {
+    /// The word for it in `handler.kind`.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Echo => "echo",
+            Self::Forward(_) => "forward",
+            Self::Ask(_) => "ask",
+        }
+    }
+
+    /// The bot's URLs; empty for `echo`.
+    pub fn bot_urls(&self) -> &[String] {
+        match self {
+            Self::Echo => &[],
+            Self::Forward(forward) => &forward.bot_urls,
+            Self::Ask(ask) => &ask.bot_urls,
+        }
+    }
+}
+
+/// `forward.*`: the bot you already have, unchanged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForwardConfig {
+    /// The bot's webhook URLs; at least one. http or https, without user name and password.
+    pub bot_urls: Vec<String>,
+    /// How many calls may run at once to one URL.
+    pub concurrency: usize,
+    /// When a forwarded turn is done.
+    pub done: ForwardDone,
+    /// How long a URL that refused a connection is passed over.
+    pub down_for: Duration,
+}
+
+/// When a forwarded turn is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForwardDone {
+    /// When the bot answers 2xx.
+    Response,
+}
+
+/// `ask.*`: a bot that answers with its replies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AskConfig {
+    /// The bot's URLs; at least one. http or https, without user name and password.
+    pub bot_urls: Vec<String>,
+    /// What requests are signed with: `whsec_` and base64, or plain text. The app secret where
+    /// none is set.
+    pub secret: Secret,
+}
+
+/// `turn.*`: how long and how often a turn is tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TurnConfig {
+    /// How long the handler may take.
+    pub deadline: Duration,
+    /// How often a failing turn is tried, the first time included.
+    pub attempts_max: u32,
+    /// The wait after the first failure.
+    pub backoff_first: Duration,
+    /// The longest wait after a failure.
+    pub backoff_max: Duration,
+    /// How long a turn waits for a bot that is down.
+    pub unavailable_max: Duration,
+    /// The longest wait between two tries of a bot that is down.
+    pub unavailable_backoff_max: Duration,
+    /// Whether messages are marked as read when their turn starts.
+    pub mark_read: bool,
+    /// Which messages one turn takes.
+    pub policy: TurnPolicy,
+}
+
+/// Which messages one turn takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TurnPolicy {
+    /// One message a turn, in order.
+    Queue,
+}
+
+/// `worker.*`: how many turns run at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerConfig {
+    /// How many turns run at once in this process.
+    pub concurrency: usize,
+    /// How long running turns may go on after the process was told to stop.
+    pub drain_timeout: Duration,
+}
+
+/// `send.*`: how messages are sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SendConfig {
+    /// How many sends run at once in this process.
+    pub concurrency: usize,
+    /// How many messages a second one number sends.
+    pub per_second: u32,
+    /// How long Meta may take to answer.
+    pub timeout: Duration,
+    /// How long a connection may take; never more than `timeout`.
+    pub connect_timeout: Duration,
+    /// How long a send whose answer was lost waits for its receipt before it is a dead letter.
+    pub unsure_wait: Duration,
+    /// How long a send that surely failed is tried again.
+    pub retry_max: Duration,
+    /// How long a number that Meta blocks is left alone.
+    pub pause: Duration,
+}
+
+/// `node.*`: the lease of this process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// After so long without a renewal the process counts as dead.
+    pub lease_ttl: Duration,
+    /// How often the lease is renewed; at least three times in `lease_ttl`.
+    pub renew_every: Duration,
+}
+
+/// `whatsapp.*`: what Meta gave us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WhatsappConfig {
+    /// Opens the Graph API.
+    pub access_token: Secret,
+    /// Signs what Meta delivers.
+    pub app_secret: Secret,
+    /// The app secret before, still taken during a rotation.
+    pub app_secret_previous: Option<Secret>,
+    /// What Meta shows when the webhook is set up.
+    pub verify_token: Secret,
+    /// The verify token before, still taken during a rotation.
+    pub verify_token_previous: Option<Secret>,
+    /// The only business number that is served; `None` serves every number of the app.
+    pub phone_number_id: Option<NumberId>,
+    /// The Graph API without its version and without a slash at the end.
+    pub api_url: String,
+    /// The version of the Graph API, for example `v25.0`.
+    pub api_version: String,
+}
+
+/// `log.*`: what is logged, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogConfig {
+    /// A level (for Hapax alone) or the directives of `tracing`'s `EnvFilter`.
+    pub level: String,
+    /// The form of a line.
+    pub format: LogFormat,
+    /// Whether people's identifiers may be logged.
+    pub identifiers: LogIdentifiers,
+}
+
+/// The form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// [`LogFormat::Pretty`] on a terminal, else [`LogFormat::Json`].
+    Auto,
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Pretty,
+}
+
+/// Whether people's identifiers may be logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogIdentifiers {
+    /// Never.
+    Hidden,
+    /// As they are.
+    Plain,
+}
