@@ -11,9 +11,10 @@ use axum::routing::get;
 use subtle::ConstantTimeEq;
 
 use crate::clock::Clock;
-use crate::model::Secret;
-use crate::store::SharedStore;
+use crate::model::{Secret, Timestamp};
+use crate::store::{Backlog, SharedStore};
 use crate::telemetry::Metrics;
+use crate::telemetry::metrics::Waiting;
 
 /// The parts that the admin side is made of.
 #[derive(Clone)]
@@ -39,7 +40,9 @@ pub fn router(parts: AdminParts) -> Router {
 }
 
 async fn admit(State(parts): State<Arc<AdminParts>>, request: Request, next: Next) -> Response {
-    let Some(token) = &parts.token else { return next.run(request).await };
+    let Some(token) = &parts.token else {
+        return next.run(request).await;
+    };
     let shown = request
         .headers()
         .get(header::AUTHORIZATION)
@@ -49,26 +52,17 @@ async fn admit(State(parts): State<Arc<AdminParts>>, request: Request, next: Nex
     if bool::from(shown.as_bytes().ct_eq(token.expose().as_bytes())) {
         return next.run(request).await;
     }
-    (StatusCode::UNAUTHORIZED, "show HAPAX_ADMIN_TOKEN as a bearer token\n").into_response()
+    (
+        StatusCode::UNAUTHORIZED,
+        "show HAPAX_ADMIN_TOKEN as a bearer token\n",
+    )
+        .into_response()
 }
 
 /// Prometheus's text format; the figures of the ledger are read at this moment.
 async fn figures(State(parts): State<Arc<AdminParts>>) -> Response {
     match parts.store.backlog().await {
-        Ok(backlog) => {
-            let age = backlog.oldest.as_ref().map(|oldest| {
-                (oldest.reason.as_str(), parts.clock.now().since(oldest.received_at))
-            });
-            parts.metrics.oldest_unanswered(age);
-            parts.metrics.backlog(
-                backlog.messages_pending,
-                backlog.conversations_pending,
-                backlog.outgoing_open,
-                backlog.outgoing_unsure,
-                backlog.dead_letters,
-                backlog.numbers_paused,
-            );
-        }
+        Ok(backlog) => parts.metrics.waiting(&waiting(&backlog, parts.clock.now())),
         // Better the counters alone than none, when the store can't be read.
         Err(error) => tracing::warn!(%error, "the backlog could not be read"),
     }
@@ -76,4 +70,17 @@ async fn figures(State(parts): State<Arc<AdminParts>>) -> Response {
     parts.metrics.store(commits.commits, commits.writes);
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], parts.metrics.render()).into_response()
+}
+
+fn waiting(backlog: &Backlog, now: Timestamp) -> Waiting {
+    let oldest = backlog.oldest.as_ref();
+    Waiting {
+        oldest: oldest.map(|oldest| (oldest.reason.as_str(), now.since(oldest.received_at))),
+        messages_pending: backlog.messages_pending,
+        conversations_pending: backlog.conversations_pending,
+        outgoing_open: backlog.outgoing_open,
+        outgoing_unsure: backlog.outgoing_unsure,
+        dead_letters_open: backlog.dead_letters,
+        numbers_paused: backlog.numbers_paused,
+    }
 }

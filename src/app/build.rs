@@ -13,7 +13,9 @@ use tokio::net::TcpListener;
 use crate::admin::{self, AdminParts};
 use crate::clock::Clock;
 use crate::config::{Config, HandlerConfig, LogIdentifiers, StoreUrl, TurnPolicy};
-use crate::handler::{Ask, AskSettings, BotSettings, Echo, Forward, ForwardSettings, SettingsError};
+use crate::handler::{
+    Ask, AskSettings, BotSettings, Echo, Forward, ForwardSettings, SettingsError,
+};
 use crate::ingress::{Ingress, IngressLimits, IngressParts};
 use crate::listener::Limits;
 use crate::model::{Backoff, Handler};
@@ -53,6 +55,8 @@ pub enum StartError {
 const CONNECTION_AGE: Duration = Duration::from_secs(3600);
 /// A bot's connection that takes longer than this is as good as refused.
 const BOT_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a URL of an asked bot that refused is passed over, where another one is up.
+const ASK_DOWN_FOR: Duration = Duration::from_secs(5);
 /// How often the sender and the worker look after what only time can settle.
 const TEND_EVERY: Duration = Duration::from_secs(1);
 
@@ -95,8 +99,10 @@ pub(super) async fn stages(
         None => configured_handler(config, clock.clone())?,
     };
     let graph = graph(config, clock.clone())?;
-    let timing =
-        Timing { lease_ttl: config.node.lease_ttl, renew_every: config.node.renew_every };
+    let timing = Timing {
+        lease_ttl: config.node.lease_ttl,
+        renew_every: config.node.renew_every,
+    };
     let membership = Membership::join(store.clone(), clock.clone(), timing).await?;
     let metrics = Metrics::new();
     let receiving = Arc::new(AtomicBool::new(true));
@@ -124,8 +130,19 @@ pub(super) async fn stages(
         sender_settings(config),
     );
     let token = config.admin.token.clone();
-    let admin = admin::router(AdminParts { store, metrics, clock, token });
-    Ok(Stages { membership, ingress, worker, sender, admin })
+    let admin = admin::router(AdminParts {
+        store,
+        metrics,
+        clock,
+        token,
+    });
+    Ok(Stages {
+        membership,
+        ingress,
+        worker,
+        sender,
+        admin,
+    })
 }
 
 fn ingress(
@@ -140,7 +157,10 @@ fn ingress(
     let parts = IngressParts {
         store: store.clone(),
         membership: Arc::clone(membership),
-        secrets: AppSecrets::new(whatsapp.app_secret.clone(), whatsapp.app_secret_previous.clone()),
+        secrets: AppSecrets::new(
+            whatsapp.app_secret.clone(),
+            whatsapp.app_secret_previous.clone(),
+        ),
         tokens: VerifyTokens::new(
             whatsapp.verify_token.clone(),
             whatsapp.verify_token_previous.clone(),
@@ -168,7 +188,7 @@ fn graph(config: &Config, clock: Clock) -> Result<Graph, StartError> {
         timeout: config.send.timeout,
         connect_timeout: config.send.connect_timeout,
     };
-    Graph::new(settings, clock).map_err(|error| StartError::Graph(error.to_string()))
+    Graph::new(&settings, clock).map_err(|error| StartError::Graph(error.to_string()))
 }
 
 fn configured_handler(config: &Config, clock: Clock) -> Result<Arc<dyn Handler>, StartError> {
@@ -190,7 +210,7 @@ fn configured_handler(config: &Config, clock: Clock) -> Result<Arc<dyn Handler>,
         }
         HandlerConfig::Ask(ask) => {
             let settings = AskSettings {
-                bot: bot(&ask.bot_urls, config.worker.concurrency, ask.down_for),
+                bot: bot(&ask.bot_urls, config.worker.concurrency, ASK_DOWN_FOR),
                 secret: ask.secret.clone(),
             };
             Arc::new(Ask::new(settings, clock)?)
@@ -208,7 +228,11 @@ fn worker_settings(config: &Config) -> WorkerSettings {
         deadline: turn.deadline,
         retry: RetryPolicy {
             attempts_max: turn.attempts_max,
-            backoff: Backoff { first: turn.backoff_first, factor: 2, max: turn.backoff_max },
+            backoff: Backoff {
+                first: turn.backoff_first,
+                factor: 2,
+                max: turn.backoff_max,
+            },
             unavailable_max: turn.unavailable_max,
             unavailable_wait_max: turn.unavailable_backoff_max,
         },
@@ -222,7 +246,10 @@ fn sender_settings(config: &Config) -> SenderSettings {
     SenderSettings {
         concurrency: send.concurrency,
         per_second: send.per_second,
-        policy: SendPolicy { retry_max: send.retry_max, pause: send.pause },
+        policy: SendPolicy {
+            retry_max: send.retry_max,
+            pause: send.pause,
+        },
         unsure_wait: send.unsure_wait,
         tend_every: TEND_EVERY,
     }
@@ -240,7 +267,10 @@ pub(super) fn limits(config: &Config) -> Limits {
 /// What the bot side serves until bots send through it.
 pub(super) fn bot_side() -> Router {
     Router::new().fallback(|| async {
-        (StatusCode::NOT_FOUND, "nothing is served on the bot side in this version\n")
+        (
+            StatusCode::NOT_FOUND,
+            "nothing is served on the bot side in this version\n",
+        )
     })
 }
 

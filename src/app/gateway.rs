@@ -9,9 +9,9 @@ use tracing::{error, info};
 
 use super::{Listeners, Parts, Running, StartError, start};
 use crate::clock::Clock;
-use crate::config::{self, Loaded, Sources, StoreUrl};
+use crate::config::{self, Loaded, LogConfig, Sources, StoreUrl};
 use crate::model::Handler;
-use crate::telemetry;
+use crate::telemetry::{self, LogError, LogFormat, logging};
 
 /// Settings were wrong or an address was taken.
 const EXIT_SETTINGS: u8 = 2;
@@ -30,12 +30,20 @@ pub struct Gateway {
 impl Gateway {
     /// Every turn is answered by `handler`.
     pub fn new(handler: impl Handler + 'static) -> Self {
-        Self { handler: Some(Arc::new(handler)), config_file: None, env_file: None }
+        Self {
+            handler: Some(Arc::new(handler)),
+            config_file: None,
+            env_file: None,
+        }
     }
 
     /// Turns are answered by the handler that the configuration names.
     pub fn configured() -> Self {
-        Self { handler: None, config_file: None, env_file: None }
+        Self {
+            handler: None,
+            config_file: None,
+            env_file: None,
+        }
     }
 
     /// Reads this TOML file instead of `hapax.toml`.
@@ -60,17 +68,17 @@ impl Gateway {
         let mut sources = Sources::from_process(self.config_file, self.env_file);
         if self.handler.is_some() {
             // The settings demand a handler; the one given here takes its place.
-            sources.env.push(("HAPAX_HANDLER".to_owned(), "echo".to_owned()));
+            sources
+                .env
+                .push(("HAPAX_HANDLER".to_owned(), "echo".to_owned()));
         }
-        let loaded = match config::load(&sources) {
+        let loaded = match config::load(sources) {
             Ok(loaded) => loaded,
             Err(faults) => return fault(&faults.to_string()),
         };
-        let log = &loaded.config.log;
-        if let Err(error) = telemetry::init(&log.level, log.format) {
+        if let Err(error) = init_logging(&loaded.config.log, Clock::system()) {
             return fault(&format!("log.level (HAPAX_LOG): {error}"));
         }
-        telemetry::install_panic_hook();
         match begin(&loaded, self.handler).await {
             Ok(running) => attend(running, &loaded).await,
             Err(StartError::Store(error @ crate::store::StoreError::Fatal(_))) => {
@@ -82,23 +90,51 @@ impl Gateway {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "faults are for the person who typed the command")]
+#[expect(
+    clippy::print_stderr,
+    reason = "faults are for the person who typed the command"
+)]
 fn fault(text: &str) -> ExitCode {
     eprintln!("hapax: {text}");
     ExitCode::from(EXIT_SETTINGS)
 }
 
+/// Sends log lines to stderr as the settings say, and panics into the log.
+///
+/// # Errors
+/// The level can't be read, or logging is set up already.
+pub fn init_logging(log: &LogConfig, clock: Clock) -> Result<(), LogError> {
+    let format = match log.format {
+        config::LogFormat::Auto => LogFormat::Auto,
+        config::LogFormat::Json => LogFormat::Json,
+        config::LogFormat::Pretty => LogFormat::Pretty,
+    };
+    logging::init(&log.level, format, clock)?;
+    telemetry::install_panic_hook();
+    Ok(())
+}
+
 async fn begin(loaded: &Loaded, handler: Option<Arc<dyn Handler>>) -> Result<Running, StartError> {
     let listeners = Listeners::bind(&loaded.config).await?;
-    start(&loaded.config, Parts { listeners, clock: Clock::system(), handler }).await
+    start(
+        &loaded.config,
+        Parts {
+            listeners,
+            clock: Clock::system(),
+            handler,
+        },
+    )
+    .await
 }
 
 async fn attend(running: Running, loaded: &Loaded) -> ExitCode {
-    let (mut terminate, mut interrupt) =
-        match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-            (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
-            (Err(error), _) | (_, Err(error)) => return fault(&format!("signals: {error}")),
-        };
+    let (mut terminate, mut interrupt) = match (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) {
+        (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
+        (Err(error), _) | (_, Err(error)) => return fault(&format!("signals: {error}")),
+    };
     announce(&running, loaded);
     tokio::select! {
         reason = running.failed() => {
@@ -133,11 +169,17 @@ fn announce(running: &Running, loaded: &Loaded) {
     }
     let webhook = match &config.public.url {
         Some(url) => format!("{}/webhook", url.trim_end_matches('/')),
-        None => format!("{}  (Meta needs https: a tunnel or a TLS proxy)", running.webhook_url()),
+        None => format!(
+            "{}  (Meta needs https: a tunnel or a TLS proxy)",
+            running.webhook_url()
+        ),
     };
     println!("hapax {}", env!("CARGO_PKG_VERSION"));
     println!("  webhook       {webhook}");
-    println!("  verify token  from {}", loaded.origins.of("whatsapp.verify_token"));
+    println!(
+        "  verify token  from {}",
+        loaded.origins.of("whatsapp.verify_token")
+    );
     println!("  store         {}", store_place(&config.store.url));
     println!("  handler       {}", config.handler.as_str());
     println!("  admin         http://{}/metrics", running.admin);

@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 pub use self::build::StartError;
-pub use self::gateway::Gateway;
+pub use self::gateway::{Gateway, init_logging};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::listener;
@@ -48,7 +48,11 @@ impl Listeners {
             bound.map_err(|source| StartError::Listen { key, source })
         };
         Ok(Self {
-            public: bind("public.listen (HAPAX_PUBLIC_LISTEN, PORT)", config.public.listen).await?,
+            public: bind(
+                "public.listen (HAPAX_PUBLIC_LISTEN, PORT)",
+                config.public.listen,
+            )
+            .await?,
             bot: bind("bot.listen (HAPAX_BOT_LISTEN)", config.bot.listen).await?,
             admin: bind("admin.listen (HAPAX_ADMIN_LISTEN)", config.admin.listen).await?,
         })
@@ -90,7 +94,11 @@ struct Stops {
 /// # Errors
 /// The store can't be opened, or a setting can't be carried out. Nothing runs then.
 pub async fn start(config: &Config, parts: Parts) -> Result<Running, StartError> {
-    let Parts { listeners, clock, handler } = parts;
+    let Parts {
+        listeners,
+        clock,
+        handler,
+    } = parts;
     let store = build::store(config, clock.clone()).await?;
     let built = build::stages(config, store.clone(), clock.clone(), handler).await?;
     let running = Running {
@@ -110,11 +118,21 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Running, StartError>
     let stops = &running.stops;
     let membership = Arc::clone(&running.membership);
     let tender = stops.tenders.clone();
-    running.tenders.spawn(async move { membership.keep(tender).await });
-    running.tenders.spawn(Arc::clone(&built.worker).tend(stops.tenders.clone()));
-    running.tenders.spawn(Arc::clone(&built.sender).tend(stops.tenders.clone()));
-    running.workers.spawn(built.worker.run(stops.worker.clone(), stops.cut.clone()));
-    running.senders.spawn(built.sender.run(stops.sender.clone()));
+    running
+        .tenders
+        .spawn(async move { membership.keep(tender).await });
+    running
+        .tenders
+        .spawn(Arc::clone(&built.worker).tend(stops.tenders.clone()));
+    running
+        .tenders
+        .spawn(Arc::clone(&built.sender).tend(stops.tenders.clone()));
+    running
+        .workers
+        .spawn(built.worker.run(stops.worker.clone(), stops.cut.clone()));
+    running
+        .senders
+        .spawn(built.sender.run(stops.sender.clone()));
     let limits = build::limits(config);
     for (listener, router) in [
         (listeners.public, built.ingress.router()),
@@ -122,7 +140,13 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Running, StartError>
         (listeners.admin, built.admin),
     ] {
         let stop = stops.doors.clone();
-        running.doors.spawn(listener::serve(listener, router, limits, clock.clone(), stop));
+        running.doors.spawn(listener::serve(
+            listener,
+            router,
+            limits,
+            clock.clone(),
+            stop,
+        ));
     }
     Ok(running)
 }
@@ -153,25 +177,44 @@ impl Running {
     /// within the drain time-out, and closes the store.
     pub async fn drain(self) {
         let started = self.clock.boottime();
-        let left = || self.drain_timeout.saturating_sub(self.clock.boottime() - started);
+        let left = || {
+            self.drain_timeout
+                .saturating_sub(self.clock.boottime() - started)
+        };
         let grace = CUT_GRACE.min(self.drain_timeout / 4);
-        info!(drain_timeout_ms = self.drain_timeout.as_millis() as u64, "draining");
+        info!(
+            drain_timeout_ms = self.drain_timeout.as_millis() as u64,
+            "draining"
+        );
         self.stops.doors.cancel();
         self.doors.close();
         self.stops.worker.cancel();
         self.workers.close();
         let finished = async { tokio::join!(self.doors.wait(), self.workers.wait()) };
-        if self.clock.timeout(left().saturating_sub(grace), finished).await.is_err() {
+        if self
+            .clock
+            .timeout(left().saturating_sub(grace), finished)
+            .await
+            .is_err()
+        {
             warn!("turns that did not finish in time are given back");
             self.stops.cut.cancel();
-            let released = self.clock.timeout(left().max(grace / 2), self.workers.wait()).await;
+            let released = self
+                .clock
+                .timeout(left().max(grace / 2), self.workers.wait())
+                .await;
             if released.is_err() {
                 warn!("some turns could not be given back; their lease will end");
             }
         }
         self.stops.sender.cancel();
         self.senders.close();
-        if self.clock.timeout(left().max(grace / 2), self.senders.wait()).await.is_err() {
+        if self
+            .clock
+            .timeout(left().max(grace / 2), self.senders.wait())
+            .await
+            .is_err()
+        {
             warn!("some sends did not finish in time; their receipts will tell");
         }
         self.stops.tenders.cancel();

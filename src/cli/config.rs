@@ -28,7 +28,7 @@ impl Show {
             print!("{}", config::EXAMPLE);
             return ExitCode::SUCCESS;
         }
-        match config::load(&Sources::from_process(self.config, self.env_file)) {
+        match config::load(Sources::from_process(self.config, self.env_file)) {
             Ok(loaded) => {
                 for note in &loaded.notes {
                     println!("# {note}");

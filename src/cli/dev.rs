@@ -17,7 +17,6 @@ use crate::simulator::checker::Report;
 use crate::simulator::graph::{Graph, GraphSettings};
 use crate::simulator::history::{History, Progress};
 use crate::simulator::rehearsal::{Rehearsal, Settings};
-use crate::telemetry;
 
 #[derive(Debug, Args)]
 pub(super) struct Dev {
@@ -53,17 +52,27 @@ impl Dev {
 
     async fn play(self) -> Result<ExitCode, String> {
         let clock = Clock::system();
-        let folder = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
-        let graph_settings = GraphSettings { token: Secret::new(TOKEN), seed: self.seed };
+        let folder =
+            tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
+        let graph_settings = GraphSettings {
+            token: Secret::new(TOKEN),
+            seed: self.seed,
+        };
         let graph = Graph::start(graph_settings, History::new(), clock.clone())
             .map_err(|error| format!("no pretend Graph API: {error}"))?;
         let config = self.config(&graph, folder.path())?;
-        telemetry::init(&config.log.level, config.log.format).map_err(|error| error.to_string())?;
-        telemetry::install_panic_hook();
-        let listeners = Listeners::bind(&config).await.map_err(|error| error.to_string())?;
-        let parts = Parts { listeners, clock: clock.clone(), handler: None };
-        let running =
-            app::start(&config, parts).await.map_err(|error| error.to_string())?;
+        app::init_logging(&config.log, clock.clone()).map_err(|error| error.to_string())?;
+        let listeners = Listeners::bind(&config)
+            .await
+            .map_err(|error| error.to_string())?;
+        let parts = Parts {
+            listeners,
+            clock: clock.clone(),
+            handler: None,
+        };
+        let running = app::start(&config, parts)
+            .await
+            .map_err(|error| error.to_string())?;
         self.greet(&running, &graph);
         let result = self.rehearse(&running, &graph, &clock).await;
         let figures = Figures::fetch(running.admin).await;
@@ -80,10 +89,17 @@ impl Dev {
             .filter(|(name, _)| name == "HAPAX_LOG" || name == "HAPAX_LOG_FORMAT")
             .collect();
         let mut set = |name: &str, value: &str| env.push((name.to_owned(), value.to_owned()));
-        for door in ["HAPAX_PUBLIC_LISTEN", "HAPAX_BOT_LISTEN", "HAPAX_ADMIN_LISTEN"] {
+        for door in [
+            "HAPAX_PUBLIC_LISTEN",
+            "HAPAX_BOT_LISTEN",
+            "HAPAX_ADMIN_LISTEN",
+        ] {
             set(door, "127.0.0.1:0");
         }
-        set("HAPAX_STORE", &format!("sqlite:{}", folder.join("hapax.db").display()));
+        set(
+            "HAPAX_STORE",
+            &format!("sqlite:{}", folder.join("hapax.db").display()),
+        );
         set("WHATSAPP_ACCESS_TOKEN", TOKEN);
         set("WHATSAPP_APP_SECRET", APP_SECRET);
         set("WHATSAPP_VERIFY_TOKEN", VERIFY_TOKEN);
@@ -93,8 +109,13 @@ impl Dev {
             None => set("HAPAX_HANDLER", "echo"),
         }
         let asked_for_logs = env.iter().any(|(name, _)| name == "HAPAX_LOG");
-        let sources = Sources { env, ..Sources::default() };
-        let mut config = config::load(&sources).map_err(|faults| faults.to_string())?.config;
+        let sources = Sources {
+            env,
+            ..Sources::default()
+        };
+        let mut config = config::load(sources)
+            .map_err(|faults| faults.to_string())?
+            .config;
         config.send.per_second = PER_SECOND;
         if !asked_for_logs {
             // The line on the terminal is what one looks at.
@@ -112,7 +133,10 @@ impl Dev {
         match &self.bot {
             Some(url) => {
                 println!("  bot       {url}");
-                println!("Start your bot with WHATSAPP_API_URL={} to see its replies", graph.url());
+                println!(
+                    "Start your bot with WHATSAPP_API_URL={} to see its replies",
+                    graph.url()
+                );
                 println!("counted; it checks signatures with the app secret {APP_SECRET}.");
             }
             None => println!("  bot       the built-in echo"),
@@ -129,8 +153,7 @@ impl Dev {
         clock: &Clock,
     ) -> Result<Report, String> {
         let secret = Secret::new(APP_SECRET);
-        let mut settings =
-            Settings::live(running.webhook_url(), secret, Secret::new(VERIFY_TOKEN));
+        let mut settings = Settings::live(running.webhook_url(), secret, Secret::new(VERIFY_TOKEN));
         settings.seed = self.seed;
         if let Some(messages) = self.messages {
             settings = settings.counted(messages);
@@ -191,7 +214,11 @@ impl Dev {
             return ExitCode::SUCCESS;
         }
         println!("\nA promise was broken ({dead} dead letters):\n{report}");
-        println!("Once more, the same: hapax dev --seed {}{}", self.seed, self.again());
+        println!(
+            "Once more, the same: hapax dev --seed {}{}",
+            self.seed,
+            self.again()
+        );
         ExitCode::FAILURE
     }
 
@@ -233,4 +260,3 @@ impl Line {
         self.0.finish_and_clear();
     }
 }
-

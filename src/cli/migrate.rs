@@ -23,7 +23,7 @@ pub(super) struct Migrate {
 impl Migrate {
     #[expect(clippy::print_stdout, reason = "for the person who typed the command")]
     pub(super) fn run(self) -> ExitCode {
-        let url = match config::store_url(&Sources::from_process(self.config, self.env_file)) {
+        let url = match config::load_store_url(Sources::from_process(self.config, self.env_file)) {
             Ok(url) => url,
             Err(faults) => return fault(&faults.to_string()),
         };

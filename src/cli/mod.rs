@@ -50,7 +50,10 @@ impl Cli {
 /// Wrong settings or arguments.
 const EXIT_SETTINGS: u8 = 2;
 
-#[expect(clippy::print_stderr, reason = "faults are for the person who typed the command")]
+#[expect(
+    clippy::print_stderr,
+    reason = "faults are for the person who typed the command"
+)]
 fn fault(text: &str) -> ExitCode {
     eprintln!("hapax: {text}");
     ExitCode::from(EXIT_SETTINGS)

@@ -19,6 +19,10 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) async fn run(self) -> ExitCode {
-        Gateway::configured().config_file(self.config).env_file(self.env_file).run().await
+        Gateway::configured()
+            .config_file(self.config)
+            .env_file(self.env_file)
+            .run()
+            .await
     }
 }

@@ -81,7 +81,7 @@ fn store(reader: &mut Reader) -> StoreConfig {
     }
 }
 
-fn store_url(text: &str) -> Result<StoreUrl, Expected> {
+pub(super) fn store_url(text: &str) -> Result<StoreUrl, Expected> {
     if is_postgres(text) {
         return Err("\"sqlite:PATH\": PostgreSQL is not in this version".into());
     }

@@ -75,5 +75,16 @@ pub fn load(sources: Sources) -> Result<Loaded, Faults> {
     })
 }
 
+/// Reads only where the ledger is: enough to migrate it.
+///
+/// # Errors
+/// What is wrong with that one setting, or with the places that settings come from.
+pub fn load_store_url(sources: Sources) -> Result<StoreUrl, Faults> {
+    let mut reader = Reader::new(gather::gather(&sources));
+    let url = reader.value("store.url", build::store_url);
+    reader.finish()?;
+    Ok(url)
+}
+
 #[cfg(test)]
 mod tests;

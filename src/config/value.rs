@@ -85,7 +85,7 @@ fn size_in_bytes(text: &str) -> Option<u64> {
 /// A size as [`size`] reads it back.
 pub(super) fn size_text(bytes: u64) -> String {
     const MIB: u64 = 1 << 20;
-    if bytes >= MIB && bytes % MIB == 0 {
+    if bytes >= MIB && bytes.is_multiple_of(MIB) {
         return format!("{}MiB", bytes / MIB);
     }
     for (unit, scale) in [("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1_000)] {

@@ -23,7 +23,11 @@ impl Failures {
     pub(super) fn remember(&self, delivery: &Delivery, answer: Answer) {
         let mut remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for event in &delivery.events {
-            if remembered.last.insert(event.key, (delivery.at, answer)).is_none() {
+            if remembered
+                .last
+                .insert(event.key, (delivery.at, answer))
+                .is_none()
+            {
                 remembered.order.push_back(event.key);
             }
         }
@@ -44,7 +48,11 @@ impl Failures {
         }
         let take = |event: &Event| {
             let (at, answer) = remembered.last.remove(&event.key)?;
-            Some(FailedArrival { key: event.key, at, answer })
+            Some(FailedArrival {
+                key: event.key,
+                at,
+                answer,
+            })
         };
         events.iter().filter_map(take).collect()
     }
@@ -61,7 +69,10 @@ mod tests {
         let event = |n: u32| Event {
             key: EventKey::derive(&[&n.to_le_bytes()]),
             number: None,
-            body: EventBody::Notice(Notice { kind: "test".into(), raw: String::new() }),
+            body: EventBody::Notice(Notice {
+                kind: "test".into(),
+                raw: String::new(),
+            }),
         };
         Delivery {
             id: DeliveryId(1),
@@ -75,7 +86,10 @@ mod tests {
     fn a_failure_is_recalled_once() {
         let failures = Failures::default();
         let delivery = delivery(3);
-        let answer = Answer { status: 503, latency: Duration::from_millis(4) };
+        let answer = Answer {
+            status: 503,
+            latency: Duration::from_millis(4),
+        };
         assert!(failures.recall(&delivery.events).is_empty());
         failures.remember(&delivery, answer);
         let recalled = failures.recall(&delivery.events[1..]);
@@ -87,7 +101,10 @@ mod tests {
     #[test]
     fn memory_is_bounded() {
         let failures = Failures::default();
-        let answer = Answer { status: 503, latency: Duration::ZERO };
+        let answer = Answer {
+            status: 503,
+            latency: Duration::ZERO,
+        };
         let many = delivery(EVENTS_MAX as u32 + 10);
         failures.remember(&many, answer);
         assert_eq!(failures.recall(&many.events).len(), EVENTS_MAX);

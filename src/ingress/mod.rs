@@ -77,7 +77,12 @@ impl Ingress {
     /// The stage, ready to be served.
     pub fn new(parts: IngressParts, limits: IngressLimits) -> Arc<Self> {
         let memory = Arc::new(Semaphore::new(receive::kibibytes(limits.body_memory_max)));
-        Arc::new(Self { parts, limits, memory, failures: Failures::default() })
+        Arc::new(Self {
+            parts,
+            limits,
+            memory,
+            failures: Failures::default(),
+        })
     }
 
     /// What the public listener serves: `/webhook`, `/healthz`, `/readyz`, and nothing else.
@@ -102,7 +107,11 @@ impl Ingress {
         };
         let delivery = Arc::new(self.open(verified, received.at));
         // If Meta hangs up, this future is dropped at the next await: the guard says so.
-        let mut guard = HungUp { ingress: self, received, delivery: Some(summary(&delivery)) };
+        let mut guard = HungUp {
+            ingress: self,
+            received,
+            delivery: Some(summary(&delivery)),
+        };
         let appended = self.append(Arc::clone(&delivery)).await;
         guard.delivery = None;
         match appended {
@@ -124,17 +133,31 @@ impl Ingress {
     fn open(&self, verified: Verified, at: Timestamp) -> Delivery {
         let mut events = crate::whatsapp::decode(&verified.body);
         if let Some(only) = &self.parts.only_number {
-            events.iter_mut().for_each(|event| receive::set_aside_other_number(event, only));
+            events
+                .iter_mut()
+                .for_each(|event| receive::set_aside_other_number(event, only));
         }
         let failed_before = self.failures.recall(&events);
-        Delivery { id: self.parts.membership.next_delivery(), at, events, failed_before }
+        Delivery {
+            id: self.parts.membership.next_delivery(),
+            at,
+            events,
+            failed_before,
+        }
     }
 
     async fn append(&self, delivery: Arc<Delivery>) -> Result<crate::store::Appended, StoreError> {
         let limit = self.limits.store_wait_max;
-        match self.parts.clock.timeout(limit, self.parts.store.append(delivery)).await {
+        match self
+            .parts
+            .clock
+            .timeout(limit, self.parts.store.append(delivery))
+            .await
+        {
             Ok(appended) => appended,
-            Err(_) => Err(StoreError::Unavailable(format!("no commit within {limit:?}"))),
+            Err(_) => Err(StoreError::Unavailable(format!(
+                "no commit within {limit:?}"
+            ))),
         }
     }
 
@@ -142,8 +165,13 @@ impl Ingress {
     fn answer(&self, received: Received, status: StatusCode) -> Answer {
         let latency = self.parts.clock.boottime().saturating_sub(received.clocked);
         self.parts.metrics.delivery(status.as_u16(), latency);
-        self.parts.receiving.store(!status.is_server_error(), Ordering::Relaxed);
-        Answer { status: status.as_u16(), latency }
+        self.parts
+            .receiving
+            .store(!status.is_server_error(), Ordering::Relaxed);
+        Answer {
+            status: status.as_u16(),
+            latency,
+        }
     }
 
     fn record(&self, delivery: &Delivery, received: Received, answer: Answer) {
@@ -184,11 +212,19 @@ const CLIENT_CLOSED_REQUEST: u16 = 499;
 
 impl Drop for HungUp<'_> {
     fn drop(&mut self) {
-        let Some(mut answered) = self.delivery.take() else { return };
+        let Some(mut answered) = self.delivery.take() else {
+            return;
+        };
         let clock = &self.ingress.parts.clock;
         let latency = clock.boottime().saturating_sub(self.received.clocked);
-        answered.answer = Answer { status: CLIENT_CLOSED_REQUEST, latency };
-        self.ingress.parts.metrics.delivery(CLIENT_CLOSED_REQUEST, latency);
+        answered.answer = Answer {
+            status: CLIENT_CLOSED_REQUEST,
+            latency,
+        };
+        self.ingress
+            .parts
+            .metrics
+            .delivery(CLIENT_CLOSED_REQUEST, latency);
         self.ingress.parts.store.answered(answered);
         tell::tell_hung_up(&answered);
     }
@@ -199,13 +235,24 @@ fn summary(delivery: &Delivery) -> Answered {
         delivery: delivery.id,
         at: delivery.at,
         events: delivery.events.len(),
-        answer: Answer { status: CLIENT_CLOSED_REQUEST, latency: Duration::ZERO },
+        answer: Answer {
+            status: CLIENT_CLOSED_REQUEST,
+            latency: Duration::ZERO,
+        },
     }
 }
 
 fn not_now() -> Response {
-    let retry_after = (header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
-    (StatusCode::SERVICE_UNAVAILABLE, [retry_after], "try again\n").into_response()
+    let retry_after = (
+        header::RETRY_AFTER,
+        HeaderValue::from_static(RETRY_AFTER_SECONDS),
+    );
+    (
+        StatusCode::SERVICE_UNAVAILABLE,
+        [retry_after],
+        "try again\n",
+    )
+        .into_response()
 }
 
 async fn deliver(State(ingress): State<Arc<Ingress>>, request: Request<Body>) -> Response {
@@ -217,8 +264,10 @@ async fn handshake(
     State(ingress): State<Arc<Ingress>>,
     Query(query): Query<Handshake>,
 ) -> Response {
-    let no_sniff: (HeaderName, HeaderValue) =
-        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    let no_sniff: (HeaderName, HeaderValue) = (
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
     match ingress.parts.tokens.answer(&query) {
         Some(challenge) => {
             tracing::info!("Meta's handshake was answered: the webhook is set up");
@@ -226,7 +275,11 @@ async fn handshake(
         }
         None => {
             tracing::warn!("a handshake with a wrong verify token was refused");
-            (StatusCode::FORBIDDEN, "the verify token is not the one set here\n").into_response()
+            (
+                StatusCode::FORBIDDEN,
+                "the verify token is not the one set here\n",
+            )
+                .into_response()
         }
     }
 }
@@ -236,7 +289,11 @@ async fn ready(State(ingress): State<Arc<Ingress>>) -> Response {
     let fatal = ingress.parts.store.fatal().borrow().is_some();
     let node = ingress.parts.membership.node();
     if fatal || !ingress.parts.membership.is_entitled(node) {
-        return (StatusCode::SERVICE_UNAVAILABLE, "the store can't be written\n").into_response();
+        return (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the store can't be written\n",
+        )
+            .into_response();
     }
     "ready\n".into_response()
 }

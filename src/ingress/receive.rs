@@ -79,11 +79,17 @@ impl Ingress {
             reserved => reserved?,
         };
         let body = self.read(body).await?;
-        let signature = head.headers.get(SIGNATURE).and_then(|value| value.to_str().ok());
+        let signature = head
+            .headers
+            .get(SIGNATURE)
+            .and_then(|value| value.to_str().ok());
         if !self.parts.secrets.verify(signature, &body) {
             return Err(Refusal::Signature);
         }
-        Ok(Verified { body, _memory: memory })
+        Ok(Verified {
+            body,
+            _memory: memory,
+        })
     }
 
     fn reserve(&self, headers: &HeaderMap) -> Result<OwnedSemaphorePermit, Refusal> {
@@ -97,7 +103,9 @@ impl Ingress {
             return Err(Refusal::TooLong);
         }
         let share = u32::try_from(kibibytes(length)).unwrap_or(u32::MAX);
-        Arc::clone(&self.memory).try_acquire_many_owned(share).map_err(|_| Refusal::Busy)
+        Arc::clone(&self.memory)
+            .try_acquire_many_owned(share)
+            .map_err(|_| Refusal::Busy)
     }
 
     /// Lets a body that is too long pass by, up to a limit: a client that is cut off while it
@@ -105,12 +113,21 @@ impl Ingress {
     async fn discard(&self, body: Body) {
         let mut body = Limited::new(body, DISCARD_MAX);
         let pass_by = async { while let Some(Ok(_)) = body.frame().await {} };
-        let _ = self.parts.clock.timeout(self.limits.body_timeout, pass_by).await;
+        let _ = self
+            .parts
+            .clock
+            .timeout(self.limits.body_timeout, pass_by)
+            .await;
     }
 
     async fn read(&self, body: Body) -> Result<Bytes, Refusal> {
         let limited = Limited::new(body, self.limits.body_max).collect();
-        match self.parts.clock.timeout(self.limits.body_timeout, limited).await {
+        match self
+            .parts
+            .clock
+            .timeout(self.limits.body_timeout, limited)
+            .await
+        {
             Ok(Ok(body)) => Ok(body.to_bytes()),
             Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refusal::TooLong),
             Ok(Err(_)) => Err(Refusal::Broken),
@@ -134,5 +151,8 @@ pub(super) fn set_aside_other_number(event: &mut Event, only: &NumberId) {
         EventBody::Status(receipt) => std::mem::take(&mut receipt.raw),
         EventBody::Notice(_) => return,
     };
-    event.body = EventBody::Notice(Notice { kind: "other_number".to_owned(), raw });
+    event.body = EventBody::Notice(Notice {
+        kind: "other_number".to_owned(),
+        raw,
+    });
 }

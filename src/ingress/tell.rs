@@ -5,6 +5,7 @@ use tracing::{debug, error, info, warn};
 use super::{Ingress, Refusal};
 use crate::model::{Answer, Cause, EventBody, cause};
 use crate::store::{Answered, Appended, AppendedEvent, Delivery, StoreError, Verdict};
+use crate::telemetry::metrics::EventVerdict;
 
 impl Ingress {
     pub(super) fn tell_appended(&self, delivery: &Delivery, appended: &Appended, answer: Answer) {
@@ -20,8 +21,18 @@ impl Ingress {
             };
             match told.verdict {
                 Verdict::Accepted => self.tell_accepted(delivery, told, wamid, answer),
-                Verdict::Duplicate { count, gap, previous, rebatched } => {
-                    let arrival = cause::Arrival { count, gap, previous, rebatched };
+                Verdict::Duplicate {
+                    count,
+                    gap,
+                    previous,
+                    rebatched,
+                } => {
+                    let arrival = cause::Arrival {
+                        count,
+                        gap,
+                        previous,
+                        rebatched,
+                    };
                     self.tell_duplicate(delivery, told, wamid, &arrival, answer);
                 }
             }
@@ -35,7 +46,7 @@ impl Ingress {
         wamid: Option<&str>,
         answer: Answer,
     ) {
-        self.parts.metrics.event(told.kind, true);
+        self.parts.metrics.event(told.kind, EventVerdict::Accepted);
         let (conversation, seq) = told.place.unzip();
         info!(
             event.key = %told.key, trace_id = %told.key, event.kind = %told.kind,
@@ -61,7 +72,7 @@ impl Ingress {
         answer: Answer,
     ) {
         let cause = Cause::guess(arrival);
-        self.parts.metrics.event(told.kind, false);
+        self.parts.metrics.event(told.kind, EventVerdict::Duplicate);
         self.parts.metrics.duplicate(cause);
         info!(
             event.key = %told.key, trace_id = %told.key, event.kind = %told.kind,
@@ -79,6 +90,9 @@ impl Ingress {
 
     pub(super) fn tell_not_stored(&self, delivery: &Delivery, why: &StoreError, answer: Answer) {
         for event in &delivery.events {
+            self.parts
+                .metrics
+                .event(event.kind(), EventVerdict::Rejected);
             error!(
                 event.key = %event.key, trace_id = %event.key, event.kind = %event.kind(),
                 delivery.id = %delivery.id, delivery.events = delivery.events.len(),
@@ -92,14 +106,19 @@ impl Ingress {
         let latency_ms = answer.latency.as_millis() as u64;
         match refusal {
             Refusal::Signature => warn!(
-                verdict = "rejected", reason = refusal.as_str(), http.status = answer.status,
+                verdict = "rejected",
+                reason = refusal.as_str(),
+                http.status = answer.status,
                 latency_ms,
                 "a request was not signed with the app secret; if it was Meta's, the secret set \
                  here is not the app's"
             ),
             Refusal::TooLong | Refusal::TooSlow | Refusal::Broken | Refusal::Busy => warn!(
-                verdict = "rejected", reason = refusal.as_str(), http.status = answer.status,
-                latency_ms, "a request was refused"
+                verdict = "rejected",
+                reason = refusal.as_str(),
+                http.status = answer.status,
+                latency_ms,
+                "a request was refused"
             ),
         }
     }

@@ -15,14 +15,23 @@ pub struct SendPolicy {
 }
 
 /// While Meta can't be reached at all.
-const UNREACHABLE: Backoff =
-    Backoff { first: Duration::from_secs(1), factor: 2, max: Duration::from_secs(60) };
+const UNREACHABLE: Backoff = Backoff {
+    first: Duration::from_secs(1),
+    factor: 2,
+    max: Duration::from_secs(60),
+};
 /// Meta's own advice for its limit per pair of number and person: 4^n seconds.
-const PAIR_RATE: Backoff =
-    Backoff { first: Duration::from_secs(4), factor: 4, max: Duration::from_secs(3600) };
+const PAIR_RATE: Backoff = Backoff {
+    first: Duration::from_secs(4),
+    factor: 4,
+    max: Duration::from_secs(3600),
+};
 /// The limit per number fills up again within a second or so.
-const NUMBER_RATE: Backoff =
-    Backoff { first: Duration::from_secs(1), factor: 2, max: Duration::from_secs(60) };
+const NUMBER_RATE: Backoff = Backoff {
+    first: Duration::from_secs(1),
+    factor: 2,
+    max: Duration::from_secs(60),
+};
 
 impl SendPolicy {
     /// What to settle after the `attempt`-th send of an outgoing made at `created_at`.
@@ -37,31 +46,62 @@ impl SendPolicy {
         match verdict {
             SendVerdict::Accepted { wamid } => SendResult::Accepted(wamid),
             SendVerdict::Unsure { reason } => SendResult::Unsure { reason },
-            SendVerdict::Rejected { class: FailureClass::Ambiguous, reason, .. } => {
-                SendResult::Unsure { reason }
-            }
-            SendVerdict::Rejected { class: FailureClass::Refused, reason, .. } => {
-                SendResult::Refused { reason }
-            }
+            SendVerdict::Rejected {
+                class: FailureClass::Ambiguous,
+                reason,
+                ..
+            } => SendResult::Unsure { reason },
+            SendVerdict::Rejected {
+                class: FailureClass::Refused,
+                reason,
+                ..
+            } => SendResult::Refused { reason },
             SendVerdict::Unreachable { reason } | SendVerdict::Rejected { reason, .. }
                 if too_old =>
             {
-                SendResult::Refused { reason: format!("tried for too long: {reason}") }
+                SendResult::Refused {
+                    reason: format!("tried for too long: {reason}"),
+                }
             }
-            SendVerdict::Unreachable { reason } => {
-                SendResult::Retry { at: now.after(UNREACHABLE.wait(attempt, 0)), reason }
-            }
-            SendVerdict::Rejected { class: FailureClass::PairRate, after, reason, .. } => {
+            SendVerdict::Unreachable { reason } => SendResult::Retry {
+                at: now.after(UNREACHABLE.wait(attempt, 0)),
+                reason,
+            },
+            SendVerdict::Rejected {
+                class: FailureClass::PairRate,
+                after,
+                reason,
+                ..
+            } => {
                 let wait = after.unwrap_or_default().max(PAIR_RATE.wait(attempt, 0));
-                SendResult::Retry { at: now.after(wait), reason }
+                SendResult::Retry {
+                    at: now.after(wait),
+                    reason,
+                }
             }
-            SendVerdict::Rejected { class: FailureClass::NumberRate, after, reason, .. } => {
+            SendVerdict::Rejected {
+                class: FailureClass::NumberRate,
+                after,
+                reason,
+                ..
+            } => {
                 let wait = after.unwrap_or_default().max(NUMBER_RATE.wait(attempt, 0));
-                SendResult::PauseNumber { until: now.after(wait), reason }
+                SendResult::PauseNumber {
+                    until: now.after(wait),
+                    reason,
+                }
             }
-            SendVerdict::Rejected { class: FailureClass::NumberBlocked, after, reason, .. } => {
+            SendVerdict::Rejected {
+                class: FailureClass::NumberBlocked,
+                after,
+                reason,
+                ..
+            } => {
                 let wait = after.unwrap_or_default().max(self.pause);
-                SendResult::PauseNumber { until: now.after(wait), reason }
+                SendResult::PauseNumber {
+                    until: now.after(wait),
+                    reason,
+                }
             }
         }
     }
@@ -71,12 +111,19 @@ impl SendPolicy {
 mod tests {
     use super::*;
 
-    const POLICY: SendPolicy =
-        SendPolicy { retry_max: Duration::from_secs(86_400), pause: Duration::from_secs(60) };
+    const POLICY: SendPolicy = SendPolicy {
+        retry_max: Duration::from_secs(86_400),
+        pause: Duration::from_secs(60),
+    };
     const NOW: Timestamp = Timestamp(1_000_000);
 
     fn rejected(class: FailureClass) -> SendVerdict {
-        SendVerdict::Rejected { code: 1, class, after: None, reason: "no".into() }
+        SendVerdict::Rejected {
+            code: 1,
+            class,
+            after: None,
+            reason: "no".into(),
+        }
     }
 
     fn conclude(verdict: SendVerdict, attempt: Attempt) -> SendResult {
@@ -86,23 +133,29 @@ mod tests {
     #[test]
     fn a_rate_limit_waits_longer_each_time() {
         let waits: Vec<i64> = (1..=4)
-            .map(|attempt| match conclude(rejected(FailureClass::PairRate), attempt) {
-                SendResult::Retry { at, .. } => (at.0 - NOW.0) / 1000,
-                other => panic!("{other:?}"),
-            })
+            .map(
+                |attempt| match conclude(rejected(FailureClass::PairRate), attempt) {
+                    SendResult::Retry { at, .. } => (at.0 - NOW.0) / 1000,
+                    other => panic!("{other:?}"),
+                },
+            )
             .collect();
         assert_eq!(waits, [4, 16, 64, 256]);
     }
 
     #[test]
     fn only_what_is_surely_not_sent_is_tried_again() {
-        let unsure = SendVerdict::Unsure { reason: "reset".into() };
+        let unsure = SendVerdict::Unsure {
+            reason: "reset".into(),
+        };
         assert!(matches!(conclude(unsure, 1), SendResult::Unsure { .. }));
         let ambiguous = rejected(FailureClass::Ambiguous);
         assert!(matches!(conclude(ambiguous, 1), SendResult::Unsure { .. }));
         let refused = rejected(FailureClass::Refused);
         assert!(matches!(conclude(refused, 1), SendResult::Refused { .. }));
-        let unreachable = SendVerdict::Unreachable { reason: "refused".into() };
+        let unreachable = SendVerdict::Unreachable {
+            reason: "refused".into(),
+        };
         assert!(matches!(conclude(unreachable, 1), SendResult::Retry { .. }));
     }
 

@@ -21,6 +21,7 @@ use crate::store::{
     Membership, SendRequest, SendResult, Sending, Sends, Settle, SharedStore, StoreError,
 };
 use crate::telemetry::Metrics;
+use crate::telemetry::metrics::{DeadLetterKind, SentResult};
 use crate::whatsapp::Graph;
 
 /// How messages are sent.
@@ -74,7 +75,11 @@ impl Sender {
     /// A sender that does nothing yet.
     pub fn new(parts: SenderParts, settings: SenderSettings) -> Arc<Self> {
         let pace = Mutex::new(Pace::new(settings.per_second));
-        Arc::new(Self { parts, settings, pace })
+        Arc::new(Self {
+            parts,
+            settings,
+            pace,
+        })
     }
 
     /// Sends until `stop`, then waits for the calls under way.
@@ -84,18 +89,24 @@ impl Sender {
         let mut changed = self.parts.store.sends_changed();
         loop {
             let slot = Arc::clone(&slots).acquire_owned();
-            let Some(Ok(first)) = stop.run_until_cancelled(slot).await else { break };
+            let Some(Ok(first)) = stop.run_until_cancelled(slot).await else {
+                break;
+            };
             // Registered before the look, so that nothing that becomes due after it is missed.
             changed.mark_unchanged();
             let sends = match self.take(1 + slots.available_permits()).await {
                 Ok(sends) => sends,
                 Err(error) => {
                     warn!(%error, "no outgoing could be taken");
-                    stop.run_until_cancelled(self.parts.clock.sleep(AFTER_ERROR)).await;
+                    stop.run_until_cancelled(self.parts.clock.sleep(AFTER_ERROR))
+                        .await;
                     continue;
                 }
             };
-            let wait = sends.outgoings.is_empty().then(|| self.until(sends.next_due));
+            let wait = sends
+                .outgoings
+                .is_empty()
+                .then(|| self.until(sends.next_due));
             self.start(&calls, sends.outgoings, first, &slots);
             if let Some(wait) = wait {
                 tokio::select! {
@@ -117,9 +128,14 @@ impl Sender {
                 return;
             }
             let healthy = self.parts.receiving.load(Ordering::Relaxed);
-            match self.parts.store.expire_unsure(healthy, self.settings.unsure_wait).await {
+            match self
+                .parts
+                .store
+                .expire_unsure(healthy, self.settings.unsure_wait)
+                .await
+            {
                 Ok(ended) => ended.iter().for_each(|id| {
-                    self.parts.metrics.dead_letter(crate::store::DeadKind::Unsure.as_str());
+                    self.parts.metrics.dead_letter(DeadLetterKind::Unsure);
                     error!(outgoing.id = %id, "a send stayed unsure and became a dead letter");
                 }),
                 Err(StoreError::Fatal(_)) => return,
@@ -132,12 +148,17 @@ impl Sender {
         let now = self.parts.clock.boottime();
         let request = SendRequest {
             node: self.parts.membership.node(),
-            limit: u32::try_from(slots).unwrap_or(u32::MAX).min(self.settings.per_second),
+            limit: u32::try_from(slots)
+                .unwrap_or(u32::MAX)
+                .min(self.settings.per_second),
             budget: self.pace().budget(now),
         };
         let sends = self.parts.store.send(request).await?;
         let mut pace = self.pace();
-        sends.outgoings.iter().for_each(|sending| pace.spend(&sending.number, now));
+        sends
+            .outgoings
+            .iter()
+            .for_each(|sending| pace.spend(&sending.number, now));
         Ok(sends)
     }
 
@@ -151,7 +172,9 @@ impl Sender {
         let mut first = Some(first);
         for sending in outgoings {
             // The store was asked for no more than there were slots, and only this loop takes them.
-            let permit = first.take().or_else(|| Arc::clone(slots).try_acquire_owned().ok());
+            let permit = first
+                .take()
+                .or_else(|| Arc::clone(slots).try_acquire_owned().ok());
             let sender = Arc::clone(self);
             calls.spawn(async move {
                 sender.send(sending).await;
@@ -166,10 +189,15 @@ impl Sender {
         let result = if self.parts.membership.is_entitled(sending.node) {
             let verdict = self.call(&sending).await;
             let now = self.parts.clock.now();
-            self.settings.policy.conclude(verdict, sending.attempt, sending.created_at, now)
+            self.settings
+                .policy
+                .conclude(verdict, sending.attempt, sending.created_at, now)
         } else {
             let reason = "the lease was over before the call".to_owned();
-            SendResult::Retry { at: self.parts.clock.now(), reason }
+            SendResult::Retry {
+                at: self.parts.clock.now(),
+                reason,
+            }
         };
         let took = self.parts.clock.boottime().saturating_sub(clocked);
         let settled = self.settle(&sending, result.clone()).await;
@@ -178,7 +206,10 @@ impl Sender {
 
     async fn call(&self, sending: &Sending) -> crate::model::SendVerdict {
         let tag = sending.tag.to_string();
-        self.parts.graph.send(&sending.number, &sending.recipient, &sending.body, &tag).await
+        self.parts
+            .graph
+            .send(&sending.number, &sending.recipient, &sending.body, &tag)
+            .await
     }
 
     /// Brings the evidence to the store, however long that takes within reason: without it a
@@ -188,7 +219,11 @@ impl Sender {
         sending: &Sending,
         result: SendResult,
     ) -> Result<OutgoingState, StoreError> {
-        let settle = Settle { id: sending.id, attempt: sending.attempt, result };
+        let settle = Settle {
+            id: sending.id,
+            attempt: sending.attempt,
+            result,
+        };
         let mut tries = 1;
         loop {
             match self.parts.store.settle(settle.clone()).await {
@@ -211,6 +246,7 @@ impl Sender {
         let (word, reason) = result.describe();
         let latency_ms = took.as_millis() as u64;
         self.parts.metrics.send(word, took);
+        let word = word.as_str();
         macro_rules! line {
             ($level:ident, $text:literal) => {
                 $level!(outgoing.id = %sending.id, outgoing.attempt = sending.attempt,
@@ -229,7 +265,7 @@ impl Sender {
                 line!(error, "not sent: the number is paused");
             }
             (SendResult::Refused { .. }, Ok(_)) => {
-                self.parts.metrics.dead_letter(crate::store::DeadKind::Outgoing.as_str());
+                self.parts.metrics.dead_letter(DeadLetterKind::Outgoing);
                 line!(error, "refused by Meta: a dead letter");
             }
             (SendResult::Unsure { .. }, Ok(OutgoingState::Unsure)) => {
@@ -254,13 +290,13 @@ impl Sender {
 
 impl SendResult {
     /// The word used in logs and metrics, and the reason.
-    fn describe(&self) -> (&'static str, &str) {
+    fn describe(&self) -> (SentResult, &str) {
         match self {
-            Self::Accepted(_) => ("accepted", ""),
-            Self::Retry { reason, .. } => ("retry", reason),
-            Self::PauseNumber { reason, .. } => ("paused", reason),
-            Self::Refused { reason } => ("refused", reason),
-            Self::Unsure { reason } => ("unsure", reason),
+            Self::Accepted(_) => (SentResult::Accepted, ""),
+            Self::Retry { reason, .. } => (SentResult::Retry, reason),
+            Self::PauseNumber { reason, .. } => (SentResult::Paused, reason),
+            Self::Refused { reason } => (SentResult::Refused, reason),
+            Self::Unsure { reason } => (SentResult::Unsure, reason),
         }
     }
 }

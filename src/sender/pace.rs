@@ -24,7 +24,10 @@ const ONE: u64 = 1_000_000;
 
 impl Pace {
     pub(super) fn new(per_second: u32) -> Self {
-        Self { per_second: per_second.max(1), buckets: HashMap::new() }
+        Self {
+            per_second: per_second.max(1),
+            buckets: HashMap::new(),
+        }
     }
 
     /// How many messages each known number may send at `now` (time since boot).
@@ -38,7 +41,10 @@ impl Pace {
                 let gained = gained.saturating_mul(u64::from(self.per_second));
                 bucket.level = bucket.level.saturating_add(gained).min(full);
                 bucket.filled_at = now;
-                (number.clone(), u32::try_from(bucket.level / ONE).unwrap_or(u32::MAX))
+                (
+                    number.clone(),
+                    u32::try_from(bucket.level / ONE).unwrap_or(u32::MAX),
+                )
             })
             .collect()
     }
@@ -46,10 +52,10 @@ impl Pace {
     /// One message of `number` goes out.
     pub(super) fn spend(&mut self, number: &NumberId, now: Duration) {
         let full = u64::from(self.per_second) * ONE;
-        let bucket = self
-            .buckets
-            .entry(number.clone())
-            .or_insert(Bucket { level: full, filled_at: now });
+        let bucket = self.buckets.entry(number.clone()).or_insert(Bucket {
+            level: full,
+            filled_at: now,
+        });
         bucket.level = bucket.level.saturating_sub(ONE);
     }
 
@@ -74,7 +80,10 @@ mod tests {
         }
         assert_eq!(pace.budget(start), [(number.clone(), 0)]);
         assert_eq!(pace.refill(), Some(Duration::from_millis(100)));
-        assert_eq!(pace.budget(start + Duration::from_millis(250)), [(number.clone(), 2)]);
+        assert_eq!(
+            pace.budget(start + Duration::from_millis(250)),
+            [(number.clone(), 2)]
+        );
         assert_eq!(pace.budget(start + Duration::from_secs(60)), [(number, 10)]);
         assert_eq!(pace.refill(), None);
     }

@@ -570,17 +570,6 @@ pub struct ArrivalRecord {
     pub answer: Option<Answer>,
 }
 
-impl DeadKind {
-    /// The word used in logs and metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Turn => "turn",
-            Self::Outgoing => "outgoing",
-            Self::Unsure => "unsure",
-        }
-    }
-}
-
 /// How commits went.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Commits {

@@ -46,12 +46,16 @@ impl RetryPolicy {
             },
             Outcome::Silence => Conclusion::Finish(TurnEnd::Silence),
             Outcome::Discard { reason } => Conclusion::Finish(TurnEnd::Dead(reason)),
-            Outcome::Retry { reason, failure: Failure::Failed, after } => {
-                self.after_failure(reason, after, of)
-            }
-            Outcome::Retry { reason, failure: Failure::Unavailable, after } => {
-                self.after_outage(reason, after, of)
-            }
+            Outcome::Retry {
+                reason,
+                failure: Failure::Failed,
+                after,
+            } => self.after_failure(reason, after, of),
+            Outcome::Retry {
+                reason,
+                failure: Failure::Unavailable,
+                after,
+            } => self.after_outage(reason, after, of),
         }
     }
 
@@ -71,7 +75,10 @@ impl RetryPolicy {
             let reason = format!("failed {} times, the last time: {reason}", of.attempt);
             return Conclusion::Finish(TurnEnd::Dead(reason));
         }
-        let wait = self.backoff.wait(of.attempt, of.spread).max(after.unwrap_or_default());
+        let wait = self
+            .backoff
+            .wait(of.attempt, of.spread)
+            .max(after.unwrap_or_default());
         Conclusion::Release(Release {
             not_before: of.now.after(wait),
             counts: true,
@@ -86,7 +93,9 @@ impl RetryPolicy {
         after: Option<Duration>,
         of: &Circumstances,
     ) -> Conclusion {
-        let down_for = of.unavailable_since.map_or(Duration::ZERO, |since| of.now.since(since));
+        let down_for = of
+            .unavailable_since
+            .map_or(Duration::ZERO, |since| of.now.since(since));
         if down_for >= self.unavailable_max {
             let hours = down_for.as_secs() / 3600;
             let reason = format!("unavailable for {hours} h, the last time: {reason}");
@@ -110,7 +119,9 @@ impl RetryPolicy {
 
 fn bodies(replies: &[Reply]) -> Result<Vec<String>, String> {
     let composed: Result<Vec<_>, _> = replies.iter().map(compose::bodies).collect();
-    Ok(composed.map_err(|error| format!("a reply can't be sent: {error}"))?.concat())
+    Ok(composed
+        .map_err(|error| format!("a reply can't be sent: {error}"))?
+        .concat())
 }
 
 #[cfg(test)]
@@ -129,7 +140,12 @@ mod tests {
     };
 
     fn at(attempt: Attempt) -> Circumstances {
-        Circumstances { attempt, unavailable_since: None, now: Timestamp(1_000_000), spread: 0 }
+        Circumstances {
+            attempt,
+            unavailable_since: None,
+            now: Timestamp(1_000_000),
+            spread: 0,
+        }
     }
 
     fn released(conclusion: Conclusion) -> Release {

@@ -33,12 +33,17 @@ impl Held {
     pub(super) fn begin(self: &Arc<Self>) -> Pending {
         let token = ClaimToken(self.tokens.fetch_add(1, Ordering::Relaxed));
         self.known().claims.insert(token);
-        Pending { held: Arc::clone(self), token }
+        Pending {
+            held: Arc::clone(self),
+            token,
+        }
     }
 
     /// The lease was given back or is lost.
     pub(super) fn forget(&self, lease: Lease) {
-        self.known().leases.remove(&(lease.conversation, lease.epoch));
+        self.known()
+            .leases
+            .remove(&(lease.conversation, lease.epoch));
     }
 
     /// The question that [`Store::free_unknown`](crate::store::Store::free_unknown) asks.
@@ -61,7 +66,10 @@ impl Pending {
     pub(super) fn answered(self, claimed: &Claimed) {
         let mut known = self.held.known();
         known.leases.extend(
-            claimed.turns.iter().map(|turn| (turn.lease.conversation, turn.lease.epoch)),
+            claimed
+                .turns
+                .iter()
+                .map(|turn| (turn.lease.conversation, turn.lease.epoch)),
         );
         known.claims.remove(&self.token);
     }
@@ -82,15 +90,30 @@ mod tests {
     fn a_claim_is_known_from_before_it_is_made_until_it_is_given_back() {
         let held = Arc::new(Held::default());
         let keep = held.keep();
-        let lease = Lease { conversation: ConversationId(1), epoch: 4, node: NodeId(1) };
+        let lease = Lease {
+            conversation: ConversationId(1),
+            epoch: 4,
+            node: NodeId(1),
+        };
         let pending = held.begin();
         let token = pending.token;
-        assert!(keep(token, lease), "a claim under way keeps whatever it may have taken");
+        assert!(
+            keep(token, lease),
+            "a claim under way keeps whatever it may have taken"
+        );
         drop(pending);
-        assert!(!keep(token, lease), "a claim whose answer was lost keeps nothing");
-        held.known().leases.insert((lease.conversation, lease.epoch));
+        assert!(
+            !keep(token, lease),
+            "a claim whose answer was lost keeps nothing"
+        );
+        held.known()
+            .leases
+            .insert((lease.conversation, lease.epoch));
         assert!(keep(token, lease));
-        assert!(!keep(token, Lease { epoch: 5, ..lease }), "a newer lease is not this one");
+        assert!(
+            !keep(token, Lease { epoch: 5, ..lease }),
+            "a newer lease is not this one"
+        );
         held.forget(lease);
         assert!(!keep(token, lease));
     }

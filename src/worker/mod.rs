@@ -71,7 +71,11 @@ const AFTER_ERROR: Duration = Duration::from_millis(200);
 impl Worker {
     /// A worker that does nothing yet.
     pub fn new(parts: WorkerParts, settings: WorkerSettings) -> Arc<Self> {
-        Arc::new(Self { parts, settings, held: Arc::new(Held::default()) })
+        Arc::new(Self {
+            parts,
+            settings,
+            held: Arc::new(Held::default()),
+        })
     }
 
     /// Works until `stop`, then claims nothing more and waits for the turns under way. Those
@@ -87,11 +91,15 @@ impl Worker {
                 Ok(claimed) => claimed,
                 Err(error) => {
                     warn!(%error, "no turn could be claimed");
-                    stop.run_until_cancelled(self.parts.clock.sleep(AFTER_ERROR)).await;
+                    stop.run_until_cancelled(self.parts.clock.sleep(AFTER_ERROR))
+                        .await;
                     continue;
                 }
             };
-            let wait = claimed.turns.is_empty().then(|| self.until(claimed.next_due));
+            let wait = claimed
+                .turns
+                .is_empty()
+                .then(|| self.until(claimed.next_due));
             for (turn, permit) in claimed.turns.into_iter().zip(permits) {
                 self.start(&turns, turn, permit, &cut);
             }
@@ -166,7 +174,10 @@ async fn take_slots(
     slots: &Arc<Semaphore>,
     stop: &CancellationToken,
 ) -> Option<Vec<OwnedSemaphorePermit>> {
-    let first = stop.run_until_cancelled(Arc::clone(slots).acquire_owned()).await?.ok()?;
+    let first = stop
+        .run_until_cancelled(Arc::clone(slots).acquire_owned())
+        .await?
+        .ok()?;
     let mut permits = vec![first];
     while let Ok(permit) = Arc::clone(slots).try_acquire_owned() {
         permits.push(permit);

@@ -11,6 +11,7 @@ use super::Worker;
 use super::conclude::{Circumstances, Conclusion};
 use crate::model::{EventKey, Outcome, Timestamp, Turn, Wamid};
 use crate::store::{ClaimedTurn, Finish, Release, StoreError, TurnEnd, Written};
+use crate::telemetry::metrics::{DeadLetterKind, FencedWrite, TurnResult};
 use crate::whatsapp;
 
 /// How long a write under a lease is tried again when the store can't be reached. After that the
@@ -68,7 +69,9 @@ impl Worker {
 
     /// The blue ticks and "typing"; harmless when repeated, and nobody waits for it.
     fn mark_read(&self, turn: &Turn) {
-        let Some(last) = turn.messages.last() else { return };
+        let Some(last) = turn.messages.last() else {
+            return;
+        };
         if !self.settings.mark_read || turn.attempt > 1 {
             return;
         }
@@ -87,9 +90,8 @@ impl Worker {
         let turn = turn.clone();
         let deadline = turn.deadline;
         let limit = deadline + DEADLINE_GRACE;
-        let running = AbortOnDropHandle::new(tokio::spawn(async move {
-            handler.handle(&turn).await
-        }));
+        let running =
+            AbortOnDropHandle::new(tokio::spawn(async move { handler.handle(&turn).await }));
         tokio::select! {
             decided = self.parts.clock.timeout(limit, running) => Called::Decided(match decided {
                 Ok(Ok(outcome)) => outcome,
@@ -100,13 +102,17 @@ impl Worker {
         }
     }
 
-    fn conclude(&self, claimed: &ClaimedTurn, called: Called) -> (&'static str, Conclusion) {
+    fn conclude(&self, claimed: &ClaimedTurn, called: Called) -> (TurnResult, Conclusion) {
         let now = self.parts.clock.now();
         match called {
             Called::Cut => {
-                let back =
-                    Release { not_before: now, counts: false, unavailable: false, error: None };
-                ("drained", Conclusion::Release(back))
+                let back = Release {
+                    not_before: now,
+                    counts: false,
+                    unavailable: false,
+                    error: None,
+                };
+                (TurnResult::Retry, Conclusion::Release(back))
             }
             Called::Decided(outcome) => {
                 let of = Circumstances {
@@ -115,13 +121,16 @@ impl Worker {
                     now,
                     spread: spread(claimed.messages.first().map(|message| message.key)),
                 };
-                let word = outcome.as_str();
+                let discarded = matches!(outcome, Outcome::Discard { .. });
                 let conclusion = self.settings.retry.conclude(outcome, &of);
-                match conclusion {
-                    Conclusion::Finish(TurnEnd::Dead(_)) => ("dead", conclusion),
-                    Conclusion::Release(_) => ("retry", conclusion),
-                    Conclusion::Finish(_) => (word, conclusion),
-                }
+                let word = match &conclusion {
+                    Conclusion::Finish(TurnEnd::Reply(_)) => TurnResult::Reply,
+                    Conclusion::Finish(TurnEnd::Silence) => TurnResult::Silence,
+                    Conclusion::Finish(TurnEnd::Dead(_)) if discarded => TurnResult::Discard,
+                    Conclusion::Finish(TurnEnd::Dead(_)) => TurnResult::Dead,
+                    Conclusion::Release(_) => TurnResult::Retry,
+                };
+                (word, conclusion)
             }
         }
     }
@@ -139,13 +148,18 @@ impl Worker {
         loop {
             let written = match conclusion {
                 Conclusion::Finish(end) => {
-                    let seq_last = claimed.messages.last().map_or(claimed.id.seq, |last| last.seq);
-                    let finish = Finish { seq_last, end: end.clone(), started_at };
+                    let seq_last = claimed
+                        .messages
+                        .last()
+                        .map_or(claimed.id.seq, |last| last.seq);
+                    let finish = Finish {
+                        seq_last,
+                        end: end.clone(),
+                        started_at,
+                    };
                     store.finish(claimed.lease, finish).await
                 }
-                Conclusion::Release(release) => {
-                    store.release(claimed.lease, release.clone()).await
-                }
+                Conclusion::Release(release) => store.release(claimed.lease, release.clone()).await,
             };
             match written {
                 Err(StoreError::Unavailable(_) | StoreError::Lost) if tries < WRITE_TRIES => {
@@ -158,26 +172,38 @@ impl Worker {
     }
 
     async fn bury(&self, claimed: &ClaimedTurn, started_at: Timestamp) {
-        let last = claimed.last_error.as_deref().unwrap_or("nothing was heard of them");
+        let last = claimed
+            .last_error
+            .as_deref()
+            .unwrap_or("nothing was heard of them");
         let reason = format!(
             "{} attempts ended with their process; the last error before: {last}",
             claimed.attempt - 1
         );
         let conclusion = Conclusion::Finish(TurnEnd::Dead(reason));
         let written = self.write(claimed, &conclusion, started_at).await;
-        self.tell(claimed, "dead", &conclusion, written, Duration::ZERO);
+        self.tell(
+            claimed,
+            TurnResult::Dead,
+            &conclusion,
+            written,
+            Duration::ZERO,
+        );
     }
 
     fn tell(
         &self,
         claimed: &ClaimedTurn,
-        word: &'static str,
+        word: TurnResult,
         conclusion: &Conclusion,
         written: Result<Written, StoreError>,
         took: Duration,
     ) {
         let metrics = &self.parts.metrics;
-        let key = claimed.messages.first().map(|message| message.key.to_string());
+        let key = claimed
+            .messages
+            .first()
+            .map(|message| message.key.to_string());
         let (key, latency_ms) = (key.unwrap_or_default(), took.as_millis() as u64);
         macro_rules! line {
             ($level:ident, $word:expr, $reason:expr, $text:literal) => {
@@ -191,28 +217,43 @@ impl Worker {
         match (written, conclusion) {
             (Ok(Written::Done), Conclusion::Finish(TurnEnd::Dead(reason))) => {
                 metrics.turn(word, took);
-                metrics.dead_letter(crate::store::DeadKind::Turn.as_str());
-                line!(error, word, reason, "a turn became a dead letter");
+                metrics.dead_letter(DeadLetterKind::Turn);
+                line!(error, word.as_str(), reason, "a turn became a dead letter");
             }
             (Ok(Written::Done), Conclusion::Finish(_)) => {
                 metrics.turn(word, took);
-                line!(info, word, "", "turn finished");
+                line!(info, word.as_str(), "", "turn finished");
             }
             (Ok(Written::Done), Conclusion::Release(release)) => {
                 metrics.turn(word, took);
                 let reason = release.error.as_deref().unwrap_or("stopping");
-                line!(warn, word, reason, "turn released");
+                line!(warn, word.as_str(), reason, "turn released");
             }
             (Ok(Written::Fenced), Conclusion::Finish(_)) => {
-                metrics.fenced("finish");
-                line!(info, "fenced", "the lease was no longer valid", "a late finish was fenced");
+                metrics.fenced(FencedWrite::Finish);
+                line!(
+                    info,
+                    "fenced",
+                    "the lease was no longer valid",
+                    "a late finish was fenced"
+                );
             }
             (Ok(Written::Fenced), Conclusion::Release(_)) => {
-                metrics.fenced("release");
-                line!(info, "fenced", "the lease was no longer valid", "a late release was fenced");
+                metrics.fenced(FencedWrite::Release);
+                line!(
+                    info,
+                    "fenced",
+                    "the lease was no longer valid",
+                    "a late release was fenced"
+                );
             }
             (Err(error), _) => {
-                line!(error, "lost", error.to_string(), "a turn's end could not be written");
+                line!(
+                    error,
+                    "lost",
+                    error.to_string(),
+                    "a turn's end could not be written"
+                );
             }
         }
     }
@@ -221,6 +262,9 @@ impl Worker {
 /// Retries of different messages spread by their keys, which are as good as random.
 fn spread(key: Option<EventKey>) -> u64 {
     key.map_or(0, |EventKey(bytes)| {
-        bytes.iter().take(8).fold(0, |number, byte| (number << 8) | u64::from(*byte))
+        bytes
+            .iter()
+            .take(8)
+            .fold(0, |number, byte| (number << 8) | u64::from(*byte))
     })
 }

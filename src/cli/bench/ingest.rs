@@ -91,9 +91,16 @@ impl Ingest {
         let folder = folder.map_err(|error| format!("no temporary folder: {error}"))?;
         let paths = serve(folder.path().join("bench.db"), clock.clone()).await?;
         let mut generator = Generator::new(self.people);
-        let bar = if self.json { ProgressBar::hidden() } else { self.bar() };
-        let mut measured =
-            Measured { ceiling: Vec::new(), durable: Vec::new(), commits: Commits::default() };
+        let bar = if self.json {
+            ProgressBar::hidden()
+        } else {
+            self.bar()
+        };
+        let mut measured = Measured {
+            ceiling: Vec::new(),
+            durable: Vec::new(),
+            commits: Commits::default(),
+        };
         let mut warm = Commits::default();
         for round in 0..=self.rounds {
             for target in [paths.ceiling, paths.durable] {
@@ -136,8 +143,9 @@ impl Ingest {
             median(rounds.iter().map(of).collect())
         };
         let pairs = measured.durable.iter().zip(&measured.ceiling);
-        let ratios: Vec<f64> =
-            pairs.map(|(durable, ceiling)| durable.per_second() / ceiling.per_second()).collect();
+        let ratios: Vec<f64> = pairs
+            .map(|(durable, ceiling)| durable.per_second() / ceiling.per_second())
+            .collect();
         let commits = measured.commits.commits.max(1);
         let batch = measured.commits.writes as f64 / commits as f64;
         let figures = serde_json::json!({
@@ -158,14 +166,25 @@ impl Ingest {
             println!("{figures}");
             return;
         }
-        println!("{} connections, medians of {} rounds in turn", self.connections, self.rounds);
-        println!("{:<12}{:>14}{:>12}{:>12}", "", "deliveries/s", "p50 ms", "p99 ms");
-        for (name, rounds) in [("ceiling", &measured.ceiling), ("durable", &measured.durable)] {
+        println!(
+            "{} connections, medians of {} rounds in turn",
+            self.connections, self.rounds
+        );
+        println!(
+            "{:<12}{:>14}{:>12}{:>12}",
+            "", "deliveries/s", "p50 ms", "p99 ms"
+        );
+        for (name, rounds) in [
+            ("ceiling", &measured.ceiling),
+            ("durable", &measured.durable),
+        ] {
             let (p50, p99) = (quantile(rounds, 0.5), quantile(rounds, 0.99));
             println!("{name:<12}{:>14.0}{p50:>12.2}{p99:>12.2}", rps(rounds));
         }
-        println!("ratio {}, {commits} commits of {batch:.1} deliveries on average",
-                 figures["ratio"]);
+        println!(
+            "ratio {}, {commits} commits of {batch:.1} deliveries on average",
+            figures["ratio"]
+        );
     }
 }
 
@@ -188,8 +207,14 @@ struct Generator {
 impl Generator {
     fn new(people: usize) -> Self {
         let mut draw = Draw::new(1);
-        let people = (0..people.max(1)).map(|index| Person::draw(index, &mut draw)).collect();
-        Self { people, draw, clock: Clock::system() }
+        let people = (0..people.max(1))
+            .map(|index| Person::draw(index, &mut draw))
+            .collect();
+        Self {
+            people,
+            draw,
+            clock: Clock::system(),
+        }
     }
 
     fn shots(&mut self, count: usize) -> Vec<Shot> {
@@ -207,11 +232,17 @@ impl Generator {
 }
 
 async fn serve(file: PathBuf, clock: Clock) -> Result<Paths, String> {
-    let settings = SqliteSettings { path: file, queue_max: 65_536, wal_max: 64_000_000 };
+    let settings = SqliteSettings {
+        path: file,
+        queue_max: 65_536,
+        wal_max: 64_000_000,
+    };
     let store: SharedStore =
         Arc::new(SqliteStore::open(&settings, clock.clone()).map_err(|error| error.to_string())?);
-    let timing =
-        Timing { lease_ttl: Duration::from_secs(3600), renew_every: Duration::from_secs(3600) };
+    let timing = Timing {
+        lease_ttl: Duration::from_secs(3600),
+        renew_every: Duration::from_secs(3600),
+    };
     let membership = Membership::join(store.clone(), clock.clone(), timing)
         .await
         .map_err(|error| error.to_string())?;
@@ -259,15 +290,18 @@ async fn spawn(
         age: Duration::from_secs(3600),
         drain: Duration::from_secs(1),
     };
-    tokio::spawn(listener::serve(listener, router, limits, clock.clone(), stop.clone()));
+    tokio::spawn(listener::serve(
+        listener,
+        router,
+        limits,
+        clock.clone(),
+        stop.clone(),
+    ));
     Ok(address)
 }
 
 /// The ceiling: the durable path without its store.
-async fn verify_and_decode(
-    State(stage): State<Arc<Stage>>,
-    request: Request<Body>,
-) -> StatusCode {
+async fn verify_and_decode(State(stage): State<Arc<Stage>>, request: Request<Body>) -> StatusCode {
     match stage.receive(request).await {
         Ok(verified) => {
             std::hint::black_box(decode(&verified.body));

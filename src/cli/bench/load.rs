@@ -68,15 +68,22 @@ pub(super) async fn fire(
     }
     let took = clock.boottime().saturating_sub(started);
     latencies.sort_unstable();
-    Ok(Round { requests: latencies.len(), took, latencies })
+    Ok(Round {
+        requests: latencies.len(),
+        took,
+        latencies,
+    })
 }
 
 async fn open(target: SocketAddr) -> Result<SendRequest<Full<Bytes>>, String> {
     let failed = |error: &dyn std::fmt::Display| format!("no connection to {target}: {error}");
-    let stream = TcpStream::connect(target).await.map_err(|error| failed(&error))?;
+    let stream = TcpStream::connect(target)
+        .await
+        .map_err(|error| failed(&error))?;
     stream.set_nodelay(true).map_err(|error| failed(&error))?;
-    let (sender, connection) =
-        handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
+    let (sender, connection) = handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| failed(&error))?;
     tokio::spawn(connection);
     Ok(sender)
 }
@@ -99,9 +106,16 @@ async fn gunner(
             .map_err(|error| error.to_string())?;
         let fired = clock.boottime();
         sender.ready().await.map_err(|error| error.to_string())?;
-        let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
+        let response = sender
+            .send_request(request)
+            .await
+            .map_err(|error| error.to_string())?;
         let status = response.status();
-        response.into_body().collect().await.map_err(|error| error.to_string())?;
+        response
+            .into_body()
+            .collect()
+            .await
+            .map_err(|error| error.to_string())?;
         if status != 200 {
             return Err(format!("expected 200, found {status}"));
         }

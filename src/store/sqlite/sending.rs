@@ -50,7 +50,7 @@ pub(super) fn send(tx: &Tx<'_>, send: &SendRequest) -> rusqlite::Result<Option<S
             tx.execute(MARK, params![id, send.node.0, tx.now.0])?;
             sends
                 .outgoings
-                .extend(tx.row(MARKED, [id], |row| read_sending(tx, row))?);
+                .extend(tx.row(MARKED, [id], |row| read_sending(tx, send.node, row))?);
         }
     }
     sends.next_due = tx
