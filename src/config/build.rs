@@ -15,6 +15,11 @@ use crate::model::{NumberId, Secret};
 /// How many turns run at once where no other setting tells.
 const WORKERS: usize = 64;
 
+// Where to get what must be set.
+const ACCESS_TOKEN: &str = "an access token, best a system user's, from Meta's Business settings";
+const APP_SECRET: &str = "the app secret, from Meta's App Dashboard under App settings, Basic";
+const VERIFY_TOKEN: &str = "a text of your choice, the same as in Meta's webhook form";
+
 /// The handlers of this version.
 #[derive(Clone, Copy)]
 enum Kind {
@@ -205,10 +210,14 @@ fn node(reader: &mut Reader) -> NodeConfig {
 fn whatsapp(reader: &mut Reader) -> WhatsappConfig {
     let number = reader.optional("whatsapp.phone_number_id", value::number_id);
     WhatsappConfig {
-        access_token: reader.required_secret("whatsapp.access_token", value::header_text),
-        app_secret: reader.required_secret("whatsapp.app_secret", value::any),
+        access_token: reader.required_secret(
+            "whatsapp.access_token",
+            value::header_text,
+            ACCESS_TOKEN,
+        ),
+        app_secret: reader.required_secret("whatsapp.app_secret", value::any, APP_SECRET),
         app_secret_previous: reader.secret("whatsapp.app_secret_previous", value::any),
-        verify_token: reader.required_secret("whatsapp.verify_token", value::any),
+        verify_token: reader.required_secret("whatsapp.verify_token", value::any, VERIFY_TOKEN),
         verify_token_previous: reader.secret("whatsapp.verify_token_previous", value::any),
         phone_number_id: number.map(NumberId::new),
         api_url: reader.value("whatsapp.api_url", value::api_url),

@@ -58,11 +58,12 @@ impl Reader {
         self.optional(name, parse).map(Secret::new)
     }
 
-    /// A secret that must be there.
+    /// A secret that must be there; `what` tells where to get it.
     pub(super) fn required_secret(
         &mut self,
         name: &str,
         parse: fn(&str) -> Result<String, Expected>,
+        what: &str,
     ) -> Secret {
         let secret = self.secret(name, parse);
         if secret.is_none() {
@@ -74,7 +75,7 @@ impl Reader {
                 )
             });
             let mend = format!("set {}{}", key.env, hint.unwrap_or_default());
-            self.missing(name, "a value: there is no default", mend);
+            self.missing(name, what, mend);
         }
         secret.unwrap_or_else(|| Secret::new(""))
     }

@@ -2,6 +2,7 @@
 //!
 //! A value of these types has passed every check of its own and every relation to the others.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -118,7 +119,7 @@ impl HandlerConfig {
 }
 
 /// `forward.*`: the bot you already have, unchanged.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ForwardConfig {
     /// The bot's webhook URLs; at least one. http or https, without user name and password.
     pub bot_urls: Vec<String>,
@@ -130,6 +131,20 @@ pub struct ForwardConfig {
     pub down_for: Duration,
 }
 
+// The URLs may carry a token in their query.
+
+impl fmt::Debug for ForwardConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ForwardConfig").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for AskConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AskConfig").finish_non_exhaustive()
+    }
+}
+
 /// When a forwarded turn is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ForwardDone {
@@ -138,7 +153,7 @@ pub enum ForwardDone {
 }
 
 /// `ask.*`: a bot that answers with its replies.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct AskConfig {
     /// The bot's URLs; at least one. http or https, without user name and password.
     pub bot_urls: Vec<String>,

@@ -90,7 +90,7 @@ pub(super) fn size_text(bytes: u64) -> String {
     }
     for (unit, scale) in [("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1_000)] {
         let (whole, rest) = (bytes / scale, bytes % scale);
-        if whole > 0 && rest % (scale / 1_000) == 0 {
+        if whole > 0 && rest.is_multiple_of(scale / 1_000) {
             let decimals = format!("{:03}", rest / (scale / 1_000));
             let decimals = decimals.trim_end_matches('0');
             let point = if decimals.is_empty() { "" } else { "." };
@@ -125,10 +125,6 @@ pub(super) fn word<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, Expect
 }
 
 /// Any text.
-#[expect(
-    clippy::unnecessary_wraps,
-    reason = "has the shape of every other parser"
-)]
 pub(super) fn any(text: &str) -> Result<String, Expected> {
     Ok(text.to_owned())
 }

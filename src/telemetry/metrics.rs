@@ -1,7 +1,6 @@
 //! Every metric, in one place: its name, its labels, and a method named after what is counted.
 //!
-//! No globals: whoever counts is handed a [`Metrics`]. Labels are closed sets of words, so that
-//! nothing a stranger sends can grow the number of series.
+//! No globals: whoever counts is handed a [`Metrics`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,6 +16,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 
+use super::labels::{DeadLetterKind, EventVerdict, FencedWrite, SentResult, TurnResult};
 use crate::model::{Cause, EventKind};
 
 /// Every metric: its name and what it shows.
@@ -96,87 +96,6 @@ const TURN_BUCKETS: [f64; 12] = [
     0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
 ];
 const SEND_BUCKETS: [f64; 10] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0];
-
-macro_rules! words {
-    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal,)* }) => {
-        $(#[$meta])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum $name { $($(#[$doc])* $variant,)* }
-
-        impl $name {
-            const ALL: &[Self] = &[$(Self::$variant),*];
-
-            /// The word used in logs and metrics.
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $word,)* }
-            }
-        }
-    };
-}
-
-words!(
-    /// What became of an event of a delivery.
-    EventVerdict {
-        /// Stored now.
-        Accepted = "accepted",
-        /// Stored before.
-        Duplicate = "duplicate",
-        /// Not stored: the delivery was answered with a failure.
-        Rejected = "rejected",
-    }
-);
-words!(
-    /// How an attempt of a turn ended.
-    TurnResult {
-        /// With replies.
-        Reply = "reply",
-        /// Deliberately without.
-        Silence = "silence",
-        /// To be tried again.
-        Retry = "retry",
-        /// Given up by the handler.
-        Discard = "discard",
-        /// Out of attempts or out of time.
-        Dead = "dead",
-        /// Its write came too late and was refused.
-        Fenced = "fenced",
-    }
-);
-words!(
-    /// What became of a send.
-    SentResult {
-        /// Meta has taken it on.
-        Accepted = "accepted",
-        /// Surely not sent; tried again.
-        Retry = "retry",
-        /// Surely not sent; the number waits.
-        Paused = "paused",
-        /// Surely not sent, and never will be.
-        Refused = "refused",
-        /// Nobody knows.
-        Unsure = "unsure",
-    }
-);
-words!(
-    /// A write under a lease.
-    FencedWrite {
-        /// The end of a turn.
-        Finish = "finish",
-        /// A conversation given back.
-        Release = "release",
-    }
-);
-words!(
-    /// What became a dead letter.
-    DeadLetterKind {
-        /// A turn.
-        Turn = "turn",
-        /// A message that was refused or used its attempts.
-        Outgoing = "outgoing",
-        /// A message of which nobody learnt whether it was sent.
-        Unsure = "unsure",
-    }
-);
 
 /// What waits, as gauges show it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

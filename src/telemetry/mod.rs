@@ -4,8 +4,10 @@
 //! secret, and knows no other part of the program but its nouns and its clock.
 
 mod format;
+mod labels;
 pub mod logging;
 pub mod metrics;
 
+pub use labels::{DeadLetterKind, EventVerdict, FencedWrite, SentResult, TurnResult};
 pub use logging::{LogError, LogFormat, install_panic_hook};
-pub use metrics::Metrics;
+pub use metrics::{Metrics, Waiting};

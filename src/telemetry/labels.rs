@@ -1,0 +1,84 @@
+//! The words that metrics are labelled with: closed sets, so that nothing a stranger sends can
+//! grow the number of series.
+
+/// An enum whose variants have a word each.
+macro_rules! words {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal,)* }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$doc])* $variant,)* }
+
+        impl $name {
+            pub(super) const ALL: &[Self] = &[$(Self::$variant),*];
+
+            /// The word used in logs and metrics.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word,)* }
+            }
+        }
+    };
+}
+
+words!(
+    /// What became of an event of a delivery.
+    EventVerdict {
+        /// Stored now.
+        Accepted = "accepted",
+        /// Stored before.
+        Duplicate = "duplicate",
+        /// Not stored: the delivery was answered with a failure.
+        Rejected = "rejected",
+    }
+);
+words!(
+    /// How an attempt of a turn ended.
+    TurnResult {
+        /// With replies.
+        Reply = "reply",
+        /// Deliberately without.
+        Silence = "silence",
+        /// To be tried again.
+        Retry = "retry",
+        /// Given up by the handler.
+        Discard = "discard",
+        /// Out of attempts or out of time.
+        Dead = "dead",
+        /// Its write came too late and was refused.
+        Fenced = "fenced",
+    }
+);
+words!(
+    /// What became of a send.
+    SentResult {
+        /// Meta has taken it on.
+        Accepted = "accepted",
+        /// Surely not sent; tried again.
+        Retry = "retry",
+        /// Surely not sent; the number waits.
+        Paused = "paused",
+        /// Surely not sent, and never will be.
+        Refused = "refused",
+        /// Nobody knows.
+        Unsure = "unsure",
+    }
+);
+words!(
+    /// A write under a lease.
+    FencedWrite {
+        /// The end of a turn.
+        Finish = "finish",
+        /// A conversation given back.
+        Release = "release",
+    }
+);
+words!(
+    /// What became a dead letter.
+    DeadLetterKind {
+        /// A turn.
+        Turn = "turn",
+        /// A message that was refused or used its attempts.
+        Outgoing = "outgoing",
+        /// A message of which nobody learnt whether it was sent.
+        Unsure = "unsure",
+    }
+);
