@@ -269,7 +269,8 @@ mod tests {
         check(
             json!({"context": {"message_id": "w"}, "text": {"body": text, "preview_url": true}}),
             &[
-                json!({"type": "text", "context": {"message_id": "w"}, "text": part("a".repeat(4000))}),
+                json!({"type": "text", "context": {"message_id": "w"},
+                    "text": part("a".repeat(4000))}),
                 json!({"type": "text", "text": part("b".repeat(100))}),
             ],
         );

@@ -227,7 +227,8 @@ mod tests {
     #[test]
     fn reactions_edits_and_revocations_name_their_message() {
         check(
-            &json!({"id": "w", "type": "reaction", "reaction": {"message_id": "w0", "emoji": "👍"}}),
+            &json!({"id": "w", "type": "reaction",
+                "reaction": {"message_id": "w0", "emoji": "👍"}}),
             &json!({"id": "w", "type": "reaction", "text": "👍", "reply_to": "w0"}),
         );
         check(

@@ -6,6 +6,7 @@
 use hapax::model::{Event, EventBody, EventKey};
 use hapax::whatsapp::{decode, message};
 use proptest::prelude::*;
+use proptest::sample::Index;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -153,8 +154,8 @@ proptest! {
 
     #[test]
     fn no_damage_to_a_payload_makes_decoding_fail(
-        case in any::<prop::sample::Index>(),
-        damages in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..4_u8), 1..6),
+        case in any::<Index>(),
+        damages in prop::collection::vec((any::<Index>(), any::<u8>(), 0..4_u8), 1..6),
     ) {
         let cases = cases(OURS);
         let mut bytes = case.get(&cases).payload.get().as_bytes().to_vec();
@@ -182,7 +183,7 @@ proptest! {
 
     #[test]
     fn batches_put_together_anew_hold_the_same_events(
-        picks in prop::collection::vec(any::<prop::sample::Index>(), 1..8),
+        picks in prop::collection::vec(any::<Index>(), 1..8),
     ) {
         let cases = cases(OURS);
         let entries: Vec<&str> = picks

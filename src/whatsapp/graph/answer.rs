@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::errors::{self, classify, meaning};
+use super::errors::{classify, meaning};
 use crate::model::{FailureClass, SendVerdict, Wamid};
 use crate::whatsapp::json::{self, Object};
 
@@ -31,17 +31,15 @@ pub(super) fn retry_after(value: Option<&http::HeaderValue>) -> Option<Duration>
 pub(super) fn verdict(answer: &Answer) -> SendVerdict {
     let text = String::from_utf8_lossy(&answer.body);
     let root = json::parse(&text).unwrap_or_default();
-    if let Some((code, transient)) = error_of(&root) {
-        return of_code(answer, code, transient);
-    }
-    if !answer.status.is_success() {
-        return of_status(answer);
-    }
-    match wamid_of(&root) {
-        Some(wamid) => SendVerdict::Accepted { wamid },
-        None => SendVerdict::Unsure {
-            reason: format!("HTTP {} without a message id", answer.status.as_u16()),
-        },
+    let accepted = answer
+        .status
+        .is_success()
+        .then(|| wamid_of(&root))
+        .flatten();
+    match (accepted, error_of(&root)) {
+        (Some(wamid), _) => SendVerdict::Accepted { wamid },
+        (None, Some((code, transient))) => of_code(answer, code, transient),
+        (None, None) => of_status(answer),
     }
 }
 
@@ -69,28 +67,16 @@ fn error_of(root: &Object<'_>) -> Option<(i64, bool)> {
 
 fn of_code(answer: &Answer, code: i64, transient: bool) -> SendVerdict {
     let reason = in_words(code);
-    // A code that we know stands, whatever the status; an unknown one counts with its status.
+    // Counts only for a code that is not in our table.
     let open = transient || answer.status.is_server_error() || answer.status.is_success();
-    let class = match errors::is_known(code) {
-        true => classify(code, transient),
-        false => classify(code, open),
-    };
-    match class {
-        FailureClass::Ambiguous => SendVerdict::Unsure { reason },
-        class => SendVerdict::Rejected {
-            code,
-            class,
-            after: answer.after,
-            reason,
-        },
-    }
+    refusal(answer, code, classify(code, open), reason)
 }
 
-/// No error of Meta's in the answer: something on the way spoke, or Meta's edge. The code is then
-/// the HTTP status. What any request would be refused for waits until somebody mends it.
+/// Not an answer of the API: something on the way spoke, or Meta's edge. The code is then the
+/// HTTP status. What any request would be refused for waits until somebody mends it.
 fn of_status(answer: &Answer) -> SendVerdict {
     let status = answer.status.as_u16();
-    let reason = format!("HTTP {status} without an error code of Meta's");
+    let reason = format!("HTTP {status} with neither a message id nor an error code of Meta's");
     let class = match status {
         408 | 425 | 499 => FailureClass::Ambiguous,
         429 => FailureClass::NumberRate,
@@ -98,10 +84,17 @@ fn of_status(answer: &Answer) -> SendVerdict {
         400..=499 => FailureClass::Refused,
         _ => FailureClass::Ambiguous,
     };
+    refusal(answer, i64::from(status), class, reason)
+}
+
+fn refusal(answer: &Answer, code: i64, class: FailureClass, reason: String) -> SendVerdict {
     match class {
         FailureClass::Ambiguous => SendVerdict::Unsure { reason },
-        class => SendVerdict::Rejected {
-            code: i64::from(status),
+        FailureClass::PairRate
+        | FailureClass::NumberRate
+        | FailureClass::NumberBlocked
+        | FailureClass::Refused => SendVerdict::Rejected {
+            code,
             class,
             after: answer.after,
             reason,

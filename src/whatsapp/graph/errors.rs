@@ -25,11 +25,6 @@ pub const fn meaning(code: i64) -> &'static str {
     }
 }
 
-/// Whether the code is in our table.
-pub(super) const fn is_known(code: i64) -> bool {
-    known(code).is_some()
-}
-
 /// Source: Meta, *Cloud API error codes*; which of them leave it open whether the message was
 /// sent is our reading: those that Meta gives after it began its own work.
 #[rustfmt::skip]
@@ -54,7 +49,7 @@ const fn known(code: i64) -> Option<(FailureClass, &'static str)> {
         131_051 => (Refused, "the message type is not supported"),
         131_062 => (Refused, "this message needs a phone number, not a user id"),
         130_403 => (Refused, "this person may not be sent to"),
-        131_048 => (Refused, "the number is limited for spam: too many people blocked or reported it"),
+        131_048 => (Refused, "the number is limited: too many people reported it as spam"),
         131_049 => (Refused, "held back to keep the ecosystem healthy: not before 24 hours"),
         131_050 => (Refused, "the person has stopped marketing messages"),
 

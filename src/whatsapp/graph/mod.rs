@@ -30,6 +30,9 @@ const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 /// close after five seconds or more.
 const IDLE_MAX: Duration = Duration::from_secs(4);
 
+/// At most so many unused connections are kept.
+const IDLE_CONNECTIONS_MAX: usize = 64;
+
 /// Where the Graph API is and how it is spoken to.
 #[derive(Debug, Clone)]
 pub struct GraphSettings {
@@ -62,9 +65,7 @@ impl Default for GraphSettings {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GraphError {
     /// No `http` or `https` URL with a host.
-    #[error(
-        "the Graph API's base URL must be an http or https URL, for example https://graph.facebook.com"
-    )]
+    #[error("the Graph API's base URL must be http or https, such as https://graph.facebook.com")]
     BaseUrl,
     /// Characters that can't stand in a header, such as a line break.
     #[error("the access token holds characters that no token has")]
@@ -227,6 +228,7 @@ fn client(settings: &GraphSettings, base: &Url) -> Result<Client, GraphError> {
         .default_headers(headers)
         .connect_timeout(settings.connect_timeout)
         .pool_idle_timeout(IDLE_MAX)
+        .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .referer(false)
