@@ -5,7 +5,7 @@ use tracing::{debug, error, info, warn};
 use super::{Ingress, Refusal};
 use crate::model::{Answer, Cause, EventBody, cause};
 use crate::store::{Answered, Appended, AppendedEvent, Delivery, StoreError, Verdict};
-use crate::telemetry::metrics::EventVerdict;
+use crate::telemetry::EventVerdict;
 
 impl Ingress {
     pub(super) fn tell_appended(&self, delivery: &Delivery, appended: &Appended, answer: Answer) {

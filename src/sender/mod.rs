@@ -20,8 +20,7 @@ use crate::model::{OutgoingState, Timestamp};
 use crate::store::{
     Membership, SendRequest, SendResult, Sending, Sends, Settle, SharedStore, StoreError,
 };
-use crate::telemetry::Metrics;
-use crate::telemetry::metrics::{DeadLetterKind, SentResult};
+use crate::telemetry::{DeadLetterKind, Metrics, SentResult};
 use crate::whatsapp::Graph;
 
 /// How messages are sent.

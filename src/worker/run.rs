@@ -11,7 +11,7 @@ use super::Worker;
 use super::conclude::{Circumstances, Conclusion};
 use crate::model::{EventKey, Outcome, Timestamp, Turn, Wamid};
 use crate::store::{ClaimedTurn, Finish, Release, StoreError, TurnEnd, Written};
-use crate::telemetry::metrics::{DeadLetterKind, FencedWrite, TurnResult};
+use crate::telemetry::{DeadLetterKind, FencedWrite, TurnResult};
 use crate::whatsapp;
 
 /// How long a write under a lease is tried again when the store can't be reached. After that the
