@@ -1,3 +1,5 @@
-//! Tests from outside.
+//! Tests from outside: real processes, spoken to over HTTP.
 
+mod once;
 mod payloads;
+mod world;

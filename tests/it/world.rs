@@ -1,0 +1,323 @@
+//! The world a test lives in: a pretend WhatsApp, real `hapax` processes on one file, and what
+//! they say of themselves.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use hapax::clock::Clock;
+use hapax::model::Secret;
+use hapax::simulator::graph::{Graph, GraphSettings};
+use hapax::simulator::history::History;
+use hapax::simulator::meta::{Meta, MetaSettings};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+
+pub(crate) const TOKEN: &str = "test-access-token";
+pub(crate) const APP_SECRET: &str = "test-app-secret";
+pub(crate) const VERIFY_TOKEN: &str = "test-verify-token";
+pub(crate) const NUMBER: &str = "106540352242922";
+
+/// Longer than anything takes on a loaded machine; a test that reaches it has failed.
+pub(crate) const LIMIT: Duration = Duration::from_secs(90);
+
+/// A pretend WhatsApp and a folder for one store.
+pub(crate) struct World {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) history: Arc<History>,
+    pub(crate) graph: Graph,
+    pub(crate) clock: Clock,
+    started: AtomicU32,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let clock = Clock::system();
+        let history = History::new();
+        let settings = GraphSettings {
+            token: Secret::new(TOKEN),
+            seed: 1,
+        };
+        let graph = Graph::start(settings, Arc::clone(&history), clock.clone())
+            .expect("the pretend Graph starts");
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        Self {
+            folder,
+            history,
+            graph,
+            clock,
+            started: AtomicU32::new(0),
+        }
+    }
+
+    /// The store's file, shared by all nodes of this world.
+    pub(crate) fn store(&self) -> PathBuf {
+        self.folder.path().join("hapax.db")
+    }
+
+    /// A `hapax` command with this world's settings and a short lease; nothing is inherited.
+    pub(crate) fn command(&self, settings: &[(&str, &str)]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hapax"));
+        command
+            .env_clear()
+            .env("HAPAX_STORE", format!("sqlite:{}", self.store().display()))
+            .env("HAPAX_HANDLER", "echo")
+            .env("HAPAX_LOG_FORMAT", "json")
+            .env("HAPAX_PUBLIC_LISTEN", "127.0.0.1:0")
+            .env("HAPAX_BOT_LISTEN", "127.0.0.1:0")
+            .env("HAPAX_ADMIN_LISTEN", "127.0.0.1:0")
+            .env("HAPAX_NODE_LEASE_TTL", "900ms")
+            .env("HAPAX_NODE_RENEW_EVERY", "200ms")
+            .env("HAPAX_TURN_BACKOFF_FIRST", "50ms")
+            .env("HAPAX_SEND_PER_SECOND", "1000")
+            .env("WHATSAPP_ACCESS_TOKEN", TOKEN)
+            .env("WHATSAPP_APP_SECRET", APP_SECRET)
+            .env("WHATSAPP_VERIFY_TOKEN", VERIFY_TOKEN)
+            .env("WHATSAPP_API_URL", self.graph.url())
+            .envs(settings.iter().copied())
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        command
+    }
+
+    /// Starts `hapax serve` and waits until it takes deliveries.
+    pub(crate) async fn node(&self, settings: &[(&str, &str)]) -> Node {
+        let mut command = self.command(settings);
+        command.arg("serve");
+        self.start(command).await.expect("the node starts")
+    }
+
+    /// Starts a prepared command; `Err` with its exit status when it ends before it serves.
+    pub(crate) async fn start(
+        &self,
+        mut command: Command,
+    ) -> Result<Node, std::process::ExitStatus> {
+        let count = self.started.fetch_add(1, Ordering::Relaxed);
+        let log = self.folder.path().join(format!("node-{count}.log"));
+        let stderr = std::fs::File::create(&log).expect("a log file");
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(stderr)
+            .spawn()
+            .expect("the binary runs");
+        let stdout = child.stdout.take().expect("stdout is piped");
+        let mut lines = BufReader::new(stdout).lines();
+        let announced = read_addresses(&mut lines);
+        let addresses = self
+            .clock
+            .timeout(LIMIT, announced)
+            .await
+            .expect("it starts in time");
+        let Some((public, admin)) = addresses else {
+            let ended = self
+                .clock
+                .timeout(LIMIT, child.wait())
+                .await
+                .expect("it ends in time");
+            return Err(ended.expect("its status is known"));
+        };
+        Ok(Node {
+            child,
+            public,
+            admin,
+            log,
+            clock: self.clock.clone(),
+            _stdout: lines,
+        })
+    }
+
+    /// The delivering side of the pretend WhatsApp, posting to `node`.
+    pub(crate) fn meta(&self, node: &Node) -> Meta {
+        self.meta_at(&node.webhook())
+    }
+
+    pub(crate) fn meta_at(&self, webhook: &str) -> Meta {
+        let settings = MetaSettings::new(webhook, Secret::new(APP_SECRET));
+        Meta::new(settings, Arc::clone(&self.history), self.clock.clone()).expect("a client")
+    }
+
+    /// Waits until nothing of the store is open, as `node` sees it.
+    pub(crate) async fn settle(&self, node: &Node) {
+        let settled = async {
+            while !node.figures().await.is_settled() {
+                self.clock.sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if self.clock.timeout(LIMIT, settled).await.is_err() {
+            panic!(
+                "not settled in time:\n{}\n{}",
+                node.figures().await.0,
+                node.log_tail()
+            );
+        }
+    }
+}
+
+async fn read_addresses(
+    lines: &mut Lines<BufReader<ChildStdout>>,
+) -> Option<(SocketAddr, SocketAddr)> {
+    let mut public = None;
+    while let Ok(Some(line)) = lines.next_line().await {
+        let address = |line: &str| -> Option<SocketAddr> {
+            line.split("http://")
+                .nth(1)?
+                .split('/')
+                .next()?
+                .parse()
+                .ok()
+        };
+        if line.trim_start().starts_with("webhook") {
+            public = address(&line);
+        } else if line.trim_start().starts_with("admin") {
+            return public.zip(address(&line));
+        }
+    }
+    None
+}
+
+/// One `hapax serve`. Killed when dropped.
+pub(crate) struct Node {
+    child: Child,
+    pub(crate) public: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    log: PathBuf,
+    clock: Clock,
+    /// Kept open, so that the process never writes into a closed pipe.
+    _stdout: Lines<BufReader<ChildStdout>>,
+}
+
+impl Node {
+    pub(crate) fn webhook(&self) -> String {
+        format!("http://{}/webhook", self.public)
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        let id = self.child.id().expect("the process runs");
+        Pid::from_raw(i32::try_from(id).expect("a pid")).expect("a pid")
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).expect("the signal is sent");
+    }
+
+    /// `kill -9`, and waits until the process is gone.
+    pub(crate) async fn kill(&mut self) {
+        self.child.kill().await.expect("it is killed");
+    }
+
+    /// SIGTERM; answers the exit status after the drain.
+    pub(crate) async fn stop(&mut self) -> std::process::ExitStatus {
+        self.signal(Signal::TERM);
+        self.ended().await
+    }
+
+    /// Waits until the process ends by itself.
+    pub(crate) async fn ended(&mut self) -> std::process::ExitStatus {
+        let ended = self.clock.timeout(LIMIT, self.child.wait()).await;
+        ended
+            .expect("it ends in time")
+            .expect("its status is known")
+    }
+
+    pub(crate) async fn figures(&self) -> Figures {
+        let url = format!("http://{}/metrics", self.admin);
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .build()
+            .expect("a client");
+        let answer = client
+            .get(url)
+            .send()
+            .await
+            .expect("the admin side answers");
+        Figures(answer.text().await.expect("text"))
+    }
+
+    /// Every log line so far, as JSON.
+    pub(crate) fn log(&self) -> Vec<Value> {
+        let text = self.log_text();
+        text.lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect()
+    }
+
+    pub(crate) fn log_text(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    pub(crate) fn log_path(&self) -> &Path {
+        &self.log
+    }
+
+    fn log_tail(&self) -> String {
+        let text = self.log_text();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+
+    /// Waits until a log line satisfies `wanted`.
+    pub(crate) async fn logged(&self, wanted: impl Fn(&Value) -> bool) -> Value {
+        let found = async {
+            loop {
+                if let Some(line) = self.log().into_iter().find(|line| wanted(line)) {
+                    return line;
+                }
+                self.clock.sleep(Duration::from_millis(20)).await;
+            }
+        };
+        match self.clock.timeout(LIMIT, found).await {
+            Ok(line) => line,
+            Err(_) => panic!("never logged; the last lines:\n{}", self.log_tail()),
+        }
+    }
+}
+
+impl Drop for Node {
+    #[expect(clippy::print_stderr, reason = "shown with the failure of the test")]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- {} ---\n{}", self.log.display(), self.log_tail());
+        } else {
+            assert!(
+                !self.log_text().contains("panicked at"),
+                "{}",
+                self.log_tail()
+            );
+        }
+    }
+}
+
+/// What `/metrics` said at one moment.
+pub(crate) struct Figures(pub(crate) String);
+
+impl Figures {
+    /// The sum of all samples of `name` whose labels contain `label` (`key="value"`).
+    pub(crate) fn sum(&self, name: &str, label: &str) -> u64 {
+        let samples = self.0.lines().filter(|line| !line.starts_with('#'));
+        let value = |line: &str| -> Option<f64> {
+            let rest = line.strip_prefix(name)?;
+            (rest.starts_with([' ', '{']) && rest.contains(label))
+                .then(|| line.rsplit(' ').next()?.parse().ok())?
+        };
+        samples.filter_map(value).sum::<f64>() as u64
+    }
+
+    /// Nothing waits, and nothing is under way.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.sum("hapax_messages_pending", "") == 0 && self.sum("hapax_outgoing_open", "") == 0
+    }
+
+    pub(crate) fn duplicates(&self) -> u64 {
+        self.sum("hapax_events_total", "verdict=\"duplicate\"")
+    }
+
+    pub(crate) fn dead_letters(&self) -> u64 {
+        self.sum("hapax_dead_letters_open", "")
+    }
+}
