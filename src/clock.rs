@@ -81,6 +81,15 @@ impl Clock {
         }
     }
 
+    /// Processor time that this process has used, over all its threads.
+    pub fn processor_time(&self) -> Duration {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        Duration::new(
+            u64::try_from(time.tv_sec).unwrap_or(0),
+            u32::try_from(time.tv_nsec).unwrap_or(0),
+        )
+    }
+
     /// Waits for `duration`.
     pub async fn sleep(&self, duration: Duration) {
         match &self.0 {

@@ -146,6 +146,7 @@ impl Ingest {
         let ratios: Vec<f64> = pairs
             .map(|(durable, ceiling)| durable.per_second() / ceiling.per_second())
             .collect();
+        let processor = |rounds: &[Round]| median(rounds.iter().map(Round::processor_us).collect());
         let commits = measured.commits.commits.max(1);
         let batch = measured.commits.writes as f64 / commits as f64;
         let figures = serde_json::json!({
@@ -159,6 +160,8 @@ impl Ingest {
             "p99_ms": round3(quantile(&measured.durable, 0.99)),
             "ceiling_p50_ms": round3(quantile(&measured.ceiling, 0.50)),
             "ceiling_p99_ms": round3(quantile(&measured.ceiling, 0.99)),
+            "ceiling_processor_us": round3(processor(&measured.ceiling)),
+            "durable_processor_us": round3(processor(&measured.durable)),
             "commits": measured.commits.commits,
             "mean_batch": round3(batch),
         });

@@ -27,6 +27,8 @@ pub(super) struct Shot {
 pub(super) struct Round {
     pub(super) requests: usize,
     pub(super) took: Duration,
+    /// Processor time of the whole process, load generator included.
+    pub(super) processor: Duration,
     /// Of each answer, sorted.
     pub(super) latencies: Vec<Duration>,
 }
@@ -34,6 +36,11 @@ pub(super) struct Round {
 impl Round {
     pub(super) fn per_second(&self) -> f64 {
         self.requests as f64 / self.took.as_secs_f64()
+    }
+
+    /// Processor microseconds for one request, load generator included.
+    pub(super) fn processor_us(&self) -> f64 {
+        self.processor.as_secs_f64() * 1e6 / self.requests as f64
     }
 
     /// The latency that `share` of the answers did not exceed.
@@ -58,6 +65,7 @@ pub(super) async fn fire(
         opened.push(open(target).await?);
     }
     let started = clock.boottime();
+    let processor = clock.processor_time();
     for sender in opened {
         let (next, shots, clock) = (Arc::clone(&next), Arc::clone(&shots), clock.clone());
         gunners.spawn(async move { gunner(sender, &next, &shots, &clock, target).await });
@@ -67,10 +75,12 @@ pub(super) async fn fire(
         latencies.extend(fired.map_err(|_| "a load task panicked".to_owned())??);
     }
     let took = clock.boottime().saturating_sub(started);
+    let processor = clock.processor_time().saturating_sub(processor);
     latencies.sort_unstable();
     Ok(Round {
         requests: latencies.len(),
         took,
+        processor,
         latencies,
     })
 }

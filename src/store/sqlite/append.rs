@@ -57,8 +57,8 @@ fn append_event(
 // The gate -----------------------------------------------------------------------------------
 
 const PASS: &str = "
-    INSERT INTO event (key, kind, arrivals, first_at, last_at, delivery)
-    VALUES (?1, ?2, 1, ?3, ?3, ?4) ON CONFLICT (key) DO NOTHING";
+    INSERT INTO event (key, kind, arrivals, first_at, last_at, delivery, message)
+    VALUES (?1, ?2, 1, ?3, ?3, ?4, ?5) ON CONFLICT (key) DO NOTHING";
 const SEEN: &str = "
     SELECT e.arrivals, e.last_at, e.delivery, d.status, d.latency_us, d.events
       FROM event e LEFT JOIN delivery d ON d.id = e.delivery WHERE e.key = ?1";
@@ -78,7 +78,17 @@ struct Seen {
 
 fn pass_gate(tx: &Tx<'_>, delivery: &Delivery, event: &Event) -> rusqlite::Result<Verdict> {
     let key = event.key;
-    let params = params![key.0, event.kind() as u8, delivery.at.0, delivery.id.0];
+    let message = match event.body {
+        EventBody::Message(_) => Some(tx.next_message()?),
+        EventBody::Status(_) | EventBody::Notice(_) => None,
+    };
+    let params = params![
+        key.0,
+        event.kind() as u8,
+        delivery.at.0,
+        delivery.id.0,
+        message
+    ];
     let is_new = tx.execute(PASS, params)? == 1;
     let failed: Vec<&FailedArrival> = delivery
         .failed_before
@@ -185,12 +195,17 @@ struct Placed {
 const TAKE_SEQ: &str = "
     UPDATE conversation
        SET next_seq = next_seq + 1, recipient = ?2,
+           prev_message = last_message, last_message = ?4,
+           head_message = coalesce(head_message, ?4),
            ready_at = CASE WHEN owner IS NULL AND ready_at IS NULL
                            THEN max(?3, not_before, quiet_until) ELSE ready_at END
-     WHERE id = ?1 RETURNING next_seq - 1";
+     WHERE id = ?1 AND merged_into IS NULL
+    RETURNING next_seq - 1, prev_message, head_message";
 const KEEP_MESSAGE: &str = "
-    INSERT INTO message (conversation, seq, event, wamid, kind, sent_at, received_at, envelope)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    INSERT INTO message (id, conversation, seq, prev, event, wamid, kind, sent_at, received_at,
+                         envelope)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+const KEEP_NEXT: &str = "INSERT INTO message_next (id, next) VALUES (?1, ?2)";
 
 fn place_message(
     tx: &Tx<'_>,
@@ -209,18 +224,27 @@ fn place_message(
         .as_ref()
         .map(Recipient::encode)
         .unwrap_or_default();
-    let seq: i64 = tx
-        .row(
-            TAKE_SEQ,
-            params![conversation.0, recipient, tx.now.0],
-            |row| row.get(0),
-        )?
+    let id = tx.take_message()?;
+    let taken = params![conversation.0, recipient, tx.now.0, id];
+    let (seq, prev, head) = tx
+        .row(TAKE_SEQ, taken, |row| {
+            Ok((
+                row.get::<_, i64>(0)?,
+                row.get::<_, Option<i64>>(1)?,
+                row.get::<_, i64>(2)?,
+            ))
+        })?
         .ok_or(rusqlite::Error::QueryReturnedNoRows)?;
+    if let Some(prev) = prev.filter(|_| head != id) {
+        tx.execute(KEEP_NEXT, [prev, id])?;
+    }
     tx.execute(
         KEEP_MESSAGE,
         params![
+            id,
             conversation.0,
             seq,
+            prev,
             key.0,
             message.wamid.as_str(),
             message.kind,

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use super::writer::Shared;
+use super::queue::Shared;
 
 /// How often the WAL's length is looked at.
 const TICK: Duration = Duration::from_millis(20);

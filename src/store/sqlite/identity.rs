@@ -20,49 +20,60 @@ pub(super) fn resolve(
     aliases: &Aliases,
 ) -> rusqlite::Result<Resolved> {
     let known = Known::look_up(tx, number, aliases)?;
-    let contact = match known.contact(tx, number, aliases)? {
-        Some(contact) => contact,
-        None => create_contact(tx)?,
+    let owner = match known.owner(tx, number, aliases)? {
+        Some(owner) => owner,
+        None => create(tx, number, aliases)?,
     };
-    let collision = link(tx, number, aliases, &known, contact)?;
+    let collision = link(tx, number, aliases, &known, owner)?;
     Ok(Resolved {
-        conversation: conversation(tx, number, aliases, contact)?,
+        conversation: owner.conversation,
         collision,
     })
 }
 
-/// Which contact each alias of a payload names today.
-struct Known(Vec<(AliasKind, ContactId)>);
+/// Whom an alias names. Aliases are scoped to a number, so a contact has one conversation there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Owner {
+    contact: ContactId,
+    conversation: ConversationId,
+}
 
-const LOOK_UP: &str = "SELECT contact FROM alias WHERE number = ?1 AND kind = ?2 AND value = ?3";
+/// Whom each alias of a payload names today.
+struct Known(Vec<(AliasKind, Owner)>);
+
+const LOOK_UP: &str = "
+    SELECT contact, conversation FROM alias WHERE number = ?1 AND kind = ?2 AND value = ?3";
 
 impl Known {
     fn look_up(tx: &Tx<'_>, number: &NumberId, aliases: &Aliases) -> rusqlite::Result<Self> {
         let mut known = Vec::with_capacity(3);
         for (kind, value) in aliases.iter() {
-            let found = tx.row(LOOK_UP, (number.as_str(), kind as u8, value), |row| {
-                row.get(0)
+            let owner = tx.row(LOOK_UP, (number.as_str(), kind as u8, value), |row| {
+                Ok(Owner {
+                    contact: ContactId(row.get(0)?),
+                    conversation: ConversationId(row.get(1)?),
+                })
             })?;
-            known.extend(found.map(|contact| (kind, ContactId(contact))));
+            known.extend(owner.map(|owner| (kind, owner)));
         }
         Ok(Self(known))
     }
 
-    fn of(&self, kind: AliasKind) -> Option<ContactId> {
+    fn of(&self, kind: AliasKind) -> Option<Owner> {
         self.0
             .iter()
             .find(|(of, _)| *of == kind)
-            .map(|(_, contact)| *contact)
+            .map(|(_, owner)| *owner)
     }
 
     /// A user id decides. A phone number decides only if it can't be a recycled one: its contact
     /// has no user id of its own, or the payload shows none.
-    fn contact(
+    fn owner(
         &self,
         tx: &Tx<'_>,
         number: &NumberId,
         aliases: &Aliases,
-    ) -> rusqlite::Result<Option<ContactId>> {
+    ) -> rusqlite::Result<Option<Owner>> {
         let named = [AliasKind::Group, AliasKind::Bsuid, AliasKind::Parent]
             .into_iter()
             .find_map(|kind| self.of(kind));
@@ -70,8 +81,8 @@ impl Known {
             return Ok(named);
         }
         match self.of(AliasKind::Phone) {
-            Some(contact) if aliases.bsuid.is_none() || !has_bsuid(tx, number, contact)? => {
-                Ok(Some(contact))
+            Some(owner) if aliases.bsuid.is_none() || !has_bsuid(tx, number, owner.contact)? => {
+                Ok(Some(owner))
             }
             _ => Ok(None),
         }
@@ -86,68 +97,12 @@ fn has_bsuid(tx: &Tx<'_>, number: &NumberId, contact: ContactId) -> rusqlite::Re
 }
 
 const CREATE_CONTACT: &str = "INSERT INTO contact (created_at) VALUES (?1)";
-
-fn create_contact(tx: &Tx<'_>) -> rusqlite::Result<ContactId> {
-    tx.execute(CREATE_CONTACT, [tx.now.0])?;
-    Ok(ContactId(tx.conn.last_insert_rowid()))
-}
-
-const LINK: &str = "
-    INSERT INTO alias (number, kind, value, contact, since) VALUES (?1, ?2, ?3, ?4, ?5)
-    ON CONFLICT (number, kind, value) DO UPDATE SET contact = ?4, since = ?5";
-
-/// Links the payload's aliases to `contact`. An alias of another contact moves only where that
-/// one is surely somebody else (a recycled phone number); otherwise both are the same person,
-/// which only a merge can mend: answers `true`.
-fn link(
-    tx: &Tx<'_>,
-    number: &NumberId,
-    aliases: &Aliases,
-    known: &Known,
-    contact: ContactId,
-) -> rusqlite::Result<bool> {
-    let mut collision = false;
-    for (kind, value) in aliases.iter() {
-        let moves = match known.of(kind) {
-            Some(owner) if owner == contact => continue,
-            None => true,
-            Some(owner) => {
-                kind == AliasKind::Phone && aliases.bsuid.is_some() && has_bsuid(tx, number, owner)?
-            }
-        };
-        if moves {
-            tx.execute(
-                LINK,
-                (number.as_str(), kind as u8, value, contact.0, tx.now.0),
-            )?;
-        } else {
-            collision = true;
-        }
-    }
-    Ok(collision)
-}
-
-const FIND_CONVERSATION: &str = "
-    SELECT id, merged_into FROM conversation WHERE number = ?1 AND contact = ?2";
-const FIND_SURVIVOR: &str = "SELECT id, merged_into FROM conversation WHERE id = ?1";
 const CREATE_CONVERSATION: &str = "
     INSERT INTO conversation (number, contact, recipient) VALUES (?1, ?2, ?3)";
 
-fn conversation(
-    tx: &Tx<'_>,
-    number: &NumberId,
-    aliases: &Aliases,
-    contact: ContactId,
-) -> rusqlite::Result<ConversationId> {
-    let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
-    let mut found: Option<(i64, Option<i64>)> =
-        tx.row(FIND_CONVERSATION, (number.as_str(), contact.0), read)?;
-    while let Some((_, Some(survivor))) = found {
-        found = tx.row(FIND_SURVIVOR, [survivor], read)?;
-    }
-    if let Some((id, None)) = found {
-        return Ok(ConversationId(id));
-    }
+fn create(tx: &Tx<'_>, number: &NumberId, aliases: &Aliases) -> rusqlite::Result<Owner> {
+    tx.execute(CREATE_CONTACT, [tx.now.0])?;
+    let contact = ContactId(tx.conn.last_insert_rowid());
     let recipient = aliases
         .recipient()
         .map(|recipient| recipient.encode())
@@ -156,5 +111,52 @@ fn conversation(
         CREATE_CONVERSATION,
         params![number.as_str(), contact.0, recipient],
     )?;
-    Ok(ConversationId(tx.conn.last_insert_rowid()))
+    Ok(Owner {
+        contact,
+        conversation: ConversationId(tx.conn.last_insert_rowid()),
+    })
+}
+
+const LINK: &str = "
+    INSERT INTO alias (number, kind, value, contact, conversation, since)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+    ON CONFLICT (number, kind, value) DO UPDATE SET contact = ?4, conversation = ?5, since = ?6";
+
+/// Links the payload's aliases to `owner`. An alias of another contact moves only where that one
+/// is surely somebody else (a recycled phone number); otherwise both are the same person, which
+/// only a merge can mend: answers `true`.
+fn link(
+    tx: &Tx<'_>,
+    number: &NumberId,
+    aliases: &Aliases,
+    known: &Known,
+    owner: Owner,
+) -> rusqlite::Result<bool> {
+    let mut collision = false;
+    for (kind, value) in aliases.iter() {
+        let moves = match known.of(kind) {
+            Some(other) if other == owner => continue,
+            None => true,
+            Some(other) => {
+                kind == AliasKind::Phone
+                    && aliases.bsuid.is_some()
+                    && has_bsuid(tx, number, other.contact)?
+            }
+        };
+        if moves {
+            let (contact, conversation) = (owner.contact.0, owner.conversation.0);
+            let params = (
+                number.as_str(),
+                kind as u8,
+                value,
+                contact,
+                conversation,
+                tx.now.0,
+            );
+            tx.execute(LINK, params)?;
+        } else {
+            collision = true;
+        }
+    }
+    Ok(collision)
 }

@@ -14,11 +14,12 @@ const PENDING: &str = "
         SELECT next_seq, done_seq FROM conversation WHERE owner IS NOT NULL AND ready_at IS NULL)";
 const OLDEST: &str = "
     SELECT c.id, m.received_at, c.owner IS NOT NULL, coalesce(c.not_before > ?1, 0)
-      FROM (SELECT id, done_seq, owner, not_before FROM conversation WHERE ready_at IS NOT NULL
+      FROM (SELECT id, head_message, owner, not_before FROM conversation
+             WHERE ready_at IS NOT NULL
             UNION ALL
-            SELECT id, done_seq, owner, not_before FROM conversation
+            SELECT id, head_message, owner, not_before FROM conversation
              WHERE owner IS NOT NULL AND ready_at IS NULL) c
-      JOIN message m ON m.conversation = c.id AND m.seq = c.done_seq + 1
+      JOIN message m ON m.id = c.head_message
      ORDER BY m.received_at LIMIT 1";
 const OUTGOING: &str = "
     SELECT count(*), coalesce(sum(state = 2), 0) FROM outgoing WHERE state < 3";

@@ -10,7 +10,8 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::super::StoreError;
-use super::writer::{Shared, classify};
+use super::fault::classify;
+use super::queue::Shared;
 
 /// How often another process's commits are looked for.
 const TICK: Duration = Duration::from_millis(25);

@@ -6,7 +6,7 @@
 use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::super::StoreError;
-use super::writer::classify_open;
+use super::fault::classify_open;
 use crate::model::{StoreId, Timestamp};
 
 /// One migration each, in order; the schema version is the count of those applied.

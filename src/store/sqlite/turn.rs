@@ -23,10 +23,12 @@ const TAKE: &str = "
        SET epoch = epoch + 1, owner = ?2, claim = ?3, attempt = attempt + 1, ready_at = NULL,
            turn_last = coalesce(turn_last, done_seq + ?4)
      WHERE id = ?1
-    RETURNING epoch, number, contact, attempt, done_seq, turn_last, unavailable_since, last_error";
-const MESSAGES: &str = "
-    SELECT seq, event, received_at, envelope FROM message
-     WHERE conversation = ?1 AND seq > ?2 AND seq <= ?3 ORDER BY seq";
+    RETURNING epoch, number, contact, attempt, done_seq, turn_last, unavailable_since, last_error,
+              head_message";
+const MESSAGE: &str = "
+    SELECT m.seq, m.event, m.received_at, m.envelope, n.next
+      FROM message m LEFT JOIN message_next n ON n.id = m.id
+     WHERE m.id = ?1 AND m.conversation = ?2";
 
 /// `None` when the node has been declared dead.
 pub(super) fn claim(tx: &Tx<'_>, claim: &ClaimRequest) -> rusqlite::Result<Option<Claimed>> {
@@ -77,26 +79,43 @@ fn take(
             last_error: row.get(7)?,
             messages: Vec::new(),
         };
-        Ok((turn, done_seq, turn_last))
+        Ok((turn, row.get::<_, Option<i64>>(8)?, turn_last))
     };
-    let Some((mut turn, done_seq, turn_last)) = tx.row(TAKE, params, read)? else {
+    let Some((mut turn, head, turn_last)) = tx.row(TAKE, params, read)? else {
         return Ok(None);
     };
-    turn.messages = tx.rows(
-        MESSAGES,
-        (conversation.0, done_seq, turn_last),
-        read_message,
-    )?;
+    turn.messages = chain(tx, conversation, head, turn_last)?;
     Ok(Some(turn))
 }
 
-fn read_message(row: &Row<'_>) -> rusqlite::Result<StoredMessage> {
-    Ok(StoredMessage {
+/// The messages from `head` on, up to the one that takes the place `last`.
+fn chain(
+    tx: &Tx<'_>,
+    conversation: ConversationId,
+    head: Option<i64>,
+    last: i64,
+) -> rusqlite::Result<Vec<StoredMessage>> {
+    let mut messages = Vec::with_capacity(1);
+    let mut next = head;
+    while let Some(id) = next {
+        let Some((message, after)) = tx.row(MESSAGE, [id, conversation.0], read_message)? else {
+            break;
+        };
+        let is_last = message.seq >= last;
+        messages.push(message);
+        next = after.filter(|_| !is_last);
+    }
+    Ok(messages)
+}
+
+fn read_message(row: &Row<'_>) -> rusqlite::Result<(StoredMessage, Option<i64>)> {
+    let message = StoredMessage {
         seq: row.get(0)?,
         key: EventKey(row.get(1)?),
         received_at: Timestamp(row.get(2)?),
         envelope: row.get(3)?,
-    })
+    };
+    Ok((message, row.get(4)?))
 }
 
 // What the store says a node holds -------------------------------------------------------------
@@ -131,12 +150,14 @@ pub(super) fn free_unknown(tx: &Tx<'_>, node: NodeId, keep: &Keep) -> rusqlite::
 // Finish -------------------------------------------------------------------------------------
 
 const STANDING: &str = "
-    SELECT epoch, done_seq, turn_last, attempt, number FROM conversation WHERE id = ?1";
+    SELECT epoch, done_seq, turn_last, attempt, number, head_message
+      FROM conversation WHERE id = ?1";
+const NEXT: &str = "DELETE FROM message_next WHERE id = ?1 RETURNING next";
 const FINISH: &str = "
     UPDATE conversation
        SET done_seq = ?2, owner = NULL, claim = NULL, attempt = 0, turn_last = NULL,
-           not_before = 0, unavailable_since = NULL, last_error = NULL,
-           ready_at = CASE WHEN next_seq > ?2 + 1 THEN max(?3, quiet_until) END
+           not_before = 0, unavailable_since = NULL, last_error = NULL, head_message = ?4,
+           ready_at = CASE WHEN ?4 IS NOT NULL THEN max(?3, quiet_until) END
      WHERE id = ?1 RETURNING ready_at";
 const RECORD_TURN: &str = "
     INSERT INTO turn (conversation, seq, seq_last, outcome, attempts, epoch, node, started_at,
@@ -152,6 +173,7 @@ struct Standing {
     turn_last: Option<i64>,
     attempt: i64,
     number: String,
+    head_message: Option<i64>,
 }
 
 pub(super) fn finish(tx: &Tx<'_>, lease: Lease, finish: &Finish) -> rusqlite::Result<Written> {
@@ -169,7 +191,8 @@ pub(super) fn finish(tx: &Tx<'_>, lease: Lease, finish: &Finish) -> rusqlite::Re
     if standing.turn_last != Some(finish.seq_last) {
         return Ok(Written::Fenced);
     }
-    let params = params![conversation.0, finish.seq_last, tx.now.0];
+    let head = head_after(tx, &standing, finish.seq_last)?;
+    let params = params![conversation.0, finish.seq_last, tx.now.0, head];
     let ready: Option<i64> = tx.row(FINISH, params, |row| row.get(0))?.flatten();
     if ready.is_some() {
         tx.wake_turns();
@@ -201,6 +224,16 @@ pub(super) fn finish(tx: &Tx<'_>, lease: Lease, finish: &Finish) -> rusqlite::Re
     Ok(Written::Done)
 }
 
+/// The first message that is still pending once those up to `seq_last` are done.
+fn head_after(tx: &Tx<'_>, standing: &Standing, seq_last: i64) -> rusqlite::Result<Option<i64>> {
+    let mut head = standing.head_message;
+    for _ in standing.done_seq..seq_last {
+        let Some(id) = head else { break };
+        head = tx.row(NEXT, [id], |row| row.get(0))?;
+    }
+    Ok(head)
+}
+
 fn read_standing(row: &Row<'_>) -> rusqlite::Result<Standing> {
     Ok(Standing {
         epoch: row.get(0)?,
@@ -208,6 +241,7 @@ fn read_standing(row: &Row<'_>) -> rusqlite::Result<Standing> {
         turn_last: row.get(2)?,
         attempt: row.get(3)?,
         number: row.get(4)?,
+        head_message: row.get(5)?,
     })
 }
 

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use rusqlite::{Connection, Params, Row};
 
+use crate::clock::Clock;
 use crate::model::{StoreId, Timestamp};
+
+const LAST_MESSAGE: &str = "SELECT max(id) FROM message";
 
 /// The open transaction, its one time, and what it has made ready for others.
 pub(super) struct Tx<'c> {
@@ -19,9 +22,41 @@ pub(super) struct Tx<'c> {
     pub(super) store: StoreId,
     pub(super) woke_turns: Cell<bool>,
     pub(super) woke_sends: Cell<bool>,
+    next_message: Cell<Option<i64>>,
 }
 
-impl Tx<'_> {
+impl<'c> Tx<'c> {
+    pub(super) fn new(conn: &'c Connection, clock: &Clock, boot: &'c str, store: StoreId) -> Self {
+        Self {
+            conn,
+            now: clock.now(),
+            boottime: clock.boottime(),
+            boot,
+            store,
+            woke_turns: Cell::new(false),
+            woke_sends: Cell::new(false),
+            next_message: Cell::new(None),
+        }
+    }
+
+    /// The id that the next message of this transaction gets.
+    pub(super) fn next_message(&self) -> rusqlite::Result<i64> {
+        if let Some(id) = self.next_message.get() {
+            return Ok(id);
+        }
+        let last: Option<i64> = self.row(LAST_MESSAGE, [], |row| row.get(0))?.flatten();
+        let id = last.unwrap_or(0) + 1;
+        self.next_message.set(Some(id));
+        Ok(id)
+    }
+
+    /// Uses it up.
+    pub(super) fn take_message(&self) -> rusqlite::Result<i64> {
+        let id = self.next_message()?;
+        self.next_message.set(Some(id + 1));
+        Ok(id)
+    }
+
     /// Runs a statement that is prepared once; answers how many rows it changed.
     pub(super) fn execute(&self, sql: &str, params: impl Params) -> rusqlite::Result<usize> {
         self.conn.prepare_cached(sql)?.execute(params)

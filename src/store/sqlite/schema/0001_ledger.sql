@@ -25,7 +25,8 @@ CREATE TABLE event (
     arrivals INTEGER NOT NULL,
     first_at INTEGER NOT NULL,
     last_at  INTEGER NOT NULL,
-    delivery INTEGER NOT NULL -- of the last arrival
+    delivery INTEGER NOT NULL, -- of the last arrival
+    message  INTEGER           -- where it was put, if it is a message
 ) STRICT, WITHOUT ROWID;
 
 -- What a delivery was answered; written after the answer, so a missing row means unknown.
@@ -66,6 +67,7 @@ CREATE TABLE alias (
     kind    INTEGER NOT NULL,
     value   TEXT    NOT NULL,
     contact INTEGER NOT NULL,
+    conversation INTEGER NOT NULL,
     since   INTEGER NOT NULL,
     PRIMARY KEY (number, kind, value)
 ) STRICT, WITHOUT ROWID;
@@ -84,6 +86,9 @@ CREATE TABLE conversation (
     claim             INTEGER,          -- token of the claim under which it is owned
     attempt           INTEGER NOT NULL DEFAULT 0,
     turn_last         INTEGER,          -- frozen end of the turn that has begun
+    head_message      INTEGER,          -- the first pending one
+    last_message      INTEGER,
+    prev_message      INTEGER,          -- the one before the last
     not_before        INTEGER NOT NULL DEFAULT 0,
     quiet_until       INTEGER NOT NULL DEFAULT 0,
     ready_at          INTEGER,          -- set exactly when something is pending and nobody owns it
@@ -95,10 +100,14 @@ CREATE TABLE conversation (
 CREATE INDEX conversation_ready ON conversation (ready_at) WHERE ready_at IS NOT NULL;
 CREATE INDEX conversation_owner ON conversation (owner) WHERE owner IS NOT NULL;
 
+-- In the order of arrival over all conversations, so that appending touches the end of one tree
+-- only. The messages of one conversation are linked: backwards here for ever, forwards in
+-- message_next while somebody waits for it.
 CREATE TABLE message (
     id           INTEGER PRIMARY KEY,
     conversation INTEGER NOT NULL,
     seq          INTEGER NOT NULL,
+    prev         INTEGER,
     event        BLOB    NOT NULL,
     wamid        TEXT    NOT NULL,
     kind         TEXT    NOT NULL,
@@ -106,7 +115,11 @@ CREATE TABLE message (
     received_at  INTEGER NOT NULL,
     envelope     TEXT    NOT NULL
 ) STRICT;
-CREATE UNIQUE INDEX message_place ON message (conversation, seq);
+
+CREATE TABLE message_next (
+    id   INTEGER PRIMARY KEY,
+    next INTEGER NOT NULL
+) STRICT;
 
 -- How each turn ended.
 CREATE TABLE turn (
