@@ -190,17 +190,17 @@ struct Placed {
     collision: bool,
 }
 
-// Only somebody's claim may take a conversation off the ready set, and only this and the end of
-// a turn put it there.
-const TAKE_SEQ: &str = "
+const END: &str = "
+    SELECT next_seq, last_message, head_message IS NOT NULL FROM conversation WHERE id = ?1";
+// Only a claim takes a conversation off the ready set; only this and the end of a turn put it
+// there.
+const TAKE_PLACE: &str = "
     UPDATE conversation
-       SET next_seq = next_seq + 1, recipient = ?2,
-           prev_message = last_message, last_message = ?4,
+       SET next_seq = ?2 + 1, recipient = ?3, last_message = ?4,
            head_message = coalesce(head_message, ?4),
            ready_at = CASE WHEN owner IS NULL AND ready_at IS NULL
-                           THEN max(?3, not_before, quiet_until) ELSE ready_at END
-     WHERE id = ?1 AND merged_into IS NULL
-    RETURNING next_seq - 1, prev_message, head_message";
+                           THEN max(?5, not_before, quiet_until) ELSE ready_at END
+     WHERE id = ?1 AND merged_into IS NULL";
 const KEEP_MESSAGE: &str = "
     INSERT INTO message (id, conversation, seq, prev, event, wamid, kind, sent_at, received_at,
                          envelope)
@@ -225,17 +225,16 @@ fn place_message(
         .map(Recipient::encode)
         .unwrap_or_default();
     let id = tx.take_message()?;
-    let taken = params![conversation.0, recipient, tx.now.0, id];
-    let (seq, prev, head) = tx
-        .row(TAKE_SEQ, taken, |row| {
-            Ok((
-                row.get::<_, i64>(0)?,
-                row.get::<_, Option<i64>>(1)?,
-                row.get::<_, i64>(2)?,
-            ))
+    let (seq, prev, is_pending): (i64, Option<i64>, bool) = tx
+        .row(END, [conversation.0], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
         })?
         .ok_or(rusqlite::Error::QueryReturnedNoRows)?;
-    if let Some(prev) = prev.filter(|_| head != id) {
+    let place = params![conversation.0, seq, recipient, id, tx.now.0];
+    if tx.execute(TAKE_PLACE, place)? == 0 {
+        return Err(rusqlite::Error::QueryReturnedNoRows);
+    }
+    if let Some(prev) = prev.filter(|_| is_pending) {
         tx.execute(KEEP_NEXT, [prev, id])?;
     }
     tx.execute(

@@ -1,8 +1,8 @@
 //! Moves the WAL's pages into the file, off the commit path.
 //!
 //! A passive checkpoint beside a writer that never pauses can't start the WAL anew, which would
-//! then grow without end. So, when it is long: first a passive one that does the bulk, then the
-//! writer waits for the short rest.
+//! then grow without end. So, when it is long: passive ones until little is left, then the
+//! writer waits for that little.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,9 +15,14 @@ use super::queue::Shared;
 
 /// How often the WAL's length is looked at.
 const TICK: Duration = Duration::from_millis(20);
+/// So few pages are moved while the writer waits: a few milliseconds.
+const REST_PAGES: i64 = 256;
+/// Passive rounds before the writer has to wait all the same.
+const PASSIVE_ROUNDS: u32 = 5;
 
 /// The checkpointing thread's own things.
 pub(super) struct Checkpointer {
+    /// Its busy handler must give up soon: the writer waits meanwhile, leases included.
     pub(super) conn: Connection,
     pub(super) shared: Arc<Shared>,
     /// From this many pages on the WAL is moved into the file.
@@ -34,9 +39,16 @@ impl Checkpointer {
                 continue;
             }
             // Errors here are the writer's to meet and report: it writes to the same disk.
-            let _ = checkpoint(&self.conn, "PASSIVE");
+            let is_short =
+                |checkpoint: &Checkpoint| checkpoint.pages - checkpoint.moved <= REST_PAGES;
+            for _ in 0..PASSIVE_ROUNDS {
+                match checkpoint(&self.conn, "PASSIVE") {
+                    Ok(done) if !is_short(&done) => {}
+                    Ok(_) | Err(_) => break,
+                }
+            }
             self.shared.gate.close();
-            if let Ok(true) = checkpoint(&self.conn, "RESTART") {
+            if checkpoint(&self.conn, "RESTART").is_ok_and(|done| done.is_whole()) {
                 self.shared.wal_pages.store(0, Ordering::Relaxed);
             }
             self.shared.gate.open();
@@ -44,12 +56,27 @@ impl Checkpointer {
     }
 }
 
-/// Runs one checkpoint; `true` when it moved everything.
-pub(super) fn checkpoint(conn: &Connection, mode: &str) -> rusqlite::Result<bool> {
+/// What one checkpoint came to.
+pub(super) struct Checkpoint {
+    was_busy: bool,
+    pages: i64,
+    moved: i64,
+}
+
+impl Checkpoint {
+    /// Whether nothing is left in the WAL.
+    pub(super) const fn is_whole(&self) -> bool {
+        !self.was_busy && self.pages == self.moved
+    }
+}
+
+/// Runs one checkpoint.
+pub(super) fn checkpoint(conn: &Connection, mode: &str) -> rusqlite::Result<Checkpoint> {
     conn.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
-        let busy: i64 = row.get(0)?;
-        let pages: i64 = row.get(1)?;
-        let moved: i64 = row.get(2)?;
-        Ok(busy == 0 && pages == moved)
+        Ok(Checkpoint {
+            was_busy: row.get(0)?,
+            pages: row.get(1)?,
+            moved: row.get(2)?,
+        })
     })
 }

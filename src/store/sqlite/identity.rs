@@ -2,6 +2,7 @@
 
 use rusqlite::params;
 
+use super::known::Owner;
 use super::tx::Tx;
 use crate::model::{AliasKind, Aliases, ContactId, ConversationId, NumberId};
 
@@ -31,13 +32,6 @@ pub(super) fn resolve(
     })
 }
 
-/// Whom an alias names. Aliases are scoped to a number, so a contact has one conversation there.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Owner {
-    contact: ContactId,
-    conversation: ConversationId,
-}
-
 /// Whom each alias of a payload names today.
 struct Known(Vec<(AliasKind, Owner)>);
 
@@ -48,12 +42,10 @@ impl Known {
     fn look_up(tx: &Tx<'_>, number: &NumberId, aliases: &Aliases) -> rusqlite::Result<Self> {
         let mut known = Vec::with_capacity(3);
         for (kind, value) in aliases.iter() {
-            let owner = tx.row(LOOK_UP, (number.as_str(), kind as u8, value), |row| {
-                Ok(Owner {
-                    contact: ContactId(row.get(0)?),
-                    conversation: ConversationId(row.get(1)?),
-                })
-            })?;
+            let owner = match tx.known.get(number, kind, value) {
+                Some(owner) => Some(owner),
+                None => look_up(tx, number, kind, value)?,
+            };
             known.extend(owner.map(|owner| (kind, owner)));
         }
         Ok(Self(known))
@@ -87,6 +79,24 @@ impl Known {
             _ => Ok(None),
         }
     }
+}
+
+fn look_up(
+    tx: &Tx<'_>,
+    number: &NumberId,
+    kind: AliasKind,
+    value: &str,
+) -> rusqlite::Result<Option<Owner>> {
+    let owner = tx.row(LOOK_UP, (number.as_str(), kind as u8, value), |row| {
+        Ok(Owner {
+            contact: ContactId(row.get(0)?),
+            conversation: ConversationId(row.get(1)?),
+        })
+    })?;
+    if let Some(owner) = owner {
+        tx.known.set(number, kind, value, owner);
+    }
+    Ok(owner)
 }
 
 const HAS_BSUID: &str = "SELECT 1 FROM alias WHERE contact = ?1 AND number = ?2 AND kind = ?3";
@@ -154,6 +164,7 @@ fn link(
                 tx.now.0,
             );
             tx.execute(LINK, params)?;
+            tx.known.set(number, kind, value, owner);
         } else {
             collision = true;
         }

@@ -7,6 +7,7 @@ mod append;
 mod checkpoint;
 mod fault;
 mod identity;
+mod known;
 mod node;
 mod outbox;
 mod queue;
@@ -71,6 +72,9 @@ pub struct SqliteStore {
 impl SqliteStore {
     /// Opens the file, migrates it, and moves into it whatever an earlier process left in the
     /// WAL: after a failed sync its last frames may exist in the kernel's cache alone.
+    ///
+    /// # Panics
+    /// Outside of a Tokio runtime.
     pub fn open(settings: &SqliteSettings, clock: Clock) -> Result<Self, StoreError> {
         let path = &settings.path;
         let mut conn = connect(path)?;
@@ -82,10 +86,13 @@ impl SqliteStore {
         let boot = boot_id()?;
         let wal = open_wal(path)?;
         let (commits, committed) = std::sync::mpsc::sync_channel(sync::AHEAD_MAX);
+        let (synced, answers) = tokio::sync::mpsc::channel(sync::SYNCED_MAX);
+        tokio::spawn(sync::answer(answers));
         let syncer = sync::Syncer {
             wal,
             shared: Arc::clone(&shared),
             commits: committed,
+            synced,
         };
         let writer = writer::Writer {
             conn,
@@ -94,6 +101,7 @@ impl SqliteStore {
             clock: clock.clone(),
             boot,
             store: id,
+            known: known::KnownAliases::default(),
         };
         let (questions, asked) = std::sync::mpsc::sync_channel(reader::QUEUE_MAX);
         let reader_conn = connect(path)?;
@@ -104,8 +112,12 @@ impl SqliteStore {
             questions: asked,
         };
         let (stop_checkpoints, stop) = std::sync::mpsc::sync_channel(1);
+        let checkpoint_conn = connect(path)?;
+        checkpoint_conn
+            .busy_handler(Some(wait_briefly))
+            .map_err(|error| classify_open(&error))?;
         let checkpointer = checkpoint::Checkpointer {
-            conn: connect(path)?,
+            conn: checkpoint_conn,
             shared: Arc::clone(&shared),
             pages_max: u32::try_from(settings.wal_max / PAGE_BYTES).unwrap_or(u32::MAX),
             stop,
@@ -159,8 +171,8 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
         // Commits are synced by a thread of ours; SQLite syncs around checkpoints by itself.
         conn.pragma_update(None, "synchronous", "NORMAL")?;
         conn.pragma_update(None, "wal_autocheckpoint", 0)?;
-        // 32 MB of pages in memory; each commit that splits a page walks the whole table of them.
-        conn.pragma_update(None, "cache_size", -32_768)?;
+        // 16 MB of pages in memory; each commit that splits a page walks the whole table of them.
+        conn.pragma_update(None, "cache_size", -16_384)?;
         conn.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
         writer::watch_wal(&conn);
         Ok(conn)
@@ -194,6 +206,14 @@ fn wait_for_lock(looks: i32) -> bool {
     std::thread::sleep(writer::BUSY_STEP);
     looks < writer::BUSY_STEPS
 }
+
+/// As [`wait_for_lock`], for somebody whom the writer waits for.
+fn wait_briefly(looks: i32) -> bool {
+    looks < BRIEF_STEPS && wait_for_lock(looks)
+}
+
+/// A tenth of a second and more.
+const BRIEF_STEPS: i32 = 300;
 
 /// Differs after each boot; with another one, every lease is over.
 fn boot_id() -> Result<String, StoreError> {

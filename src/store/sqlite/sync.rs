@@ -10,6 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 
+use tokio::sync::mpsc;
+
+use super::super::StoreError;
 use super::queue::{Job, Shared, answer_all};
 
 /// Batches that may be written ahead of the sync under way.
@@ -36,6 +39,24 @@ pub(super) struct Syncer {
     pub(super) wal: File,
     pub(super) shared: Arc<Shared>,
     pub(super) commits: Receiver<Committed>,
+    /// To [`answer`]: waking many tasks costs less from inside the runtime.
+    pub(super) synced: mpsc::Sender<Synced>,
+}
+
+/// Operations whose fate is known.
+pub(super) struct Synced {
+    jobs: Vec<Box<dyn Job>>,
+    result: Result<(), StoreError>,
+}
+
+/// Syncs whose answers may be under way.
+pub(super) const SYNCED_MAX: usize = 64;
+
+/// Tells those who wait, until the syncer ends.
+pub(super) async fn answer(mut synced: mpsc::Receiver<Synced>) {
+    while let Some(batch) = synced.recv().await {
+        answer_all(batch.jobs, &batch.result);
+    }
 }
 
 impl Syncer {
@@ -47,17 +68,22 @@ impl Syncer {
             if batches.iter().any(|batch| batch.written.anything) {
                 self.sync();
             }
-            if self.shared.has_failed() {
-                let failure = Err(self.shared.failure());
-                batches
-                    .into_iter()
-                    .for_each(|batch| answer_all(batch.jobs, &failure));
-                continue;
-            }
+            let failed = self.shared.has_failed();
             for batch in batches {
-                self.count(&batch);
-                self.wake(batch.written);
-                answer_all(batch.jobs, &Ok(()));
+                if !failed {
+                    self.count(&batch);
+                    self.wake(batch.written);
+                }
+                let result = if failed {
+                    Err(self.shared.failure())
+                } else {
+                    Ok(())
+                };
+                // Fails when the runtime has ended, and with it whoever waited.
+                let _ = self.synced.blocking_send(Synced {
+                    jobs: batch.jobs,
+                    result,
+                });
             }
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, Params, Row};
 
+use super::known::KnownAliases;
 use crate::clock::Clock;
 use crate::model::{StoreId, Timestamp};
 
@@ -22,17 +23,25 @@ pub(super) struct Tx<'c> {
     pub(super) store: StoreId,
     pub(super) woke_turns: Cell<bool>,
     pub(super) woke_sends: Cell<bool>,
+    pub(super) known: &'c KnownAliases,
     next_message: Cell<Option<i64>>,
 }
 
 impl<'c> Tx<'c> {
-    pub(super) fn new(conn: &'c Connection, clock: &Clock, boot: &'c str, store: StoreId) -> Self {
+    pub(super) fn new(
+        conn: &'c Connection,
+        clock: &Clock,
+        boot: &'c str,
+        store: StoreId,
+        known: &'c KnownAliases,
+    ) -> Self {
         Self {
             conn,
             now: clock.now(),
             boottime: clock.boottime(),
             boot,
             store,
+            known,
             woke_turns: Cell::new(false),
             woke_sends: Cell::new(false),
             next_message: Cell::new(None),

@@ -11,10 +11,11 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, params_from_iter};
 
 use super::super::{Answered, StoreError};
 use super::fault::{classify, describe, is_fatal, lost_transaction};
+use super::known::KnownAliases;
 use super::queue::{Batch, Job, Shared, answer_all};
 use super::sync::{Committed, Written};
 use super::tx::Tx;
@@ -37,6 +38,7 @@ pub(super) struct Writer {
     pub(super) clock: Clock,
     pub(super) boot: String,
     pub(super) store: StoreId,
+    pub(super) known: KnownAliases,
 }
 
 /// How a batch failed.
@@ -110,7 +112,8 @@ impl Writer {
         self.conn
             .execute_batch("BEGIN IMMEDIATE")
             .map_err(BatchError::Transaction)?;
-        let tx = Tx::new(&self.conn, &self.clock, &self.boot, self.store);
+        self.known.check(&self.conn);
+        let tx = Tx::new(&self.conn, &self.clock, &self.boot, self.store, &self.known);
         let written = jobs
             .iter_mut()
             .try_for_each(|job| job.run(&tx))
@@ -149,6 +152,7 @@ impl Writer {
     }
 
     fn undo(&self) {
+        self.known.forget();
         if !self.conn.is_autocommit() {
             // If even this fails, the connection is unusable and the next BEGIN says so.
             let _ = self.conn.execute_batch("ROLLBACK");
@@ -164,23 +168,39 @@ impl Writer {
     }
 }
 
+/// Answers recorded by one statement.
+const ANSWERS_AT_ONCE: usize = 16;
+const RECORD_ANSWERS: &str = "
+    INSERT OR IGNORE INTO delivery (id, at, events, status, latency_us)
+    VALUES (?,?,?,?,?),(?,?,?,?,?),(?,?,?,?,?),(?,?,?,?,?),(?,?,?,?,?),(?,?,?,?,?),(?,?,?,?,?),
+           (?,?,?,?,?),(?,?,?,?,?),(?,?,?,?,?),(?,?,?,?,?),(?,?,?,?,?),(?,?,?,?,?),(?,?,?,?,?),
+           (?,?,?,?,?),(?,?,?,?,?)";
 const RECORD_ANSWER: &str = "
-    INSERT OR IGNORE INTO delivery (id, at, events, status, latency_us) VALUES (?1, ?2, ?3, ?4, ?5)";
+    INSERT OR IGNORE INTO delivery (id, at, events, status, latency_us) VALUES (?,?,?,?,?)";
 
 fn record_answers(tx: &Tx<'_>, answers: &[Answered]) -> rusqlite::Result<()> {
-    for answered in answers {
+    let (chunks, rest) = answers.as_chunks::<ANSWERS_AT_ONCE>();
+    for chunk in chunks {
         tx.execute(
-            RECORD_ANSWER,
-            (
-                answered.delivery.0,
-                answered.at.0,
-                answered.events as i64,
-                answered.answer.status,
-                i64::try_from(answered.answer.latency.as_micros()).unwrap_or(i64::MAX),
-            ),
+            RECORD_ANSWERS,
+            params_from_iter(chunk.iter().flat_map(columns)),
         )?;
     }
+    for answered in rest {
+        tx.execute(RECORD_ANSWER, columns(answered))?;
+    }
     Ok(())
+}
+
+fn columns(answered: &Answered) -> [i64; 5] {
+    let latency = answered.answer.latency.as_micros();
+    [
+        answered.delivery.0,
+        answered.at.0,
+        answered.events as i64,
+        i64::from(answered.answer.status),
+        i64::try_from(latency).unwrap_or(i64::MAX),
+    ]
 }
 
 thread_local! {

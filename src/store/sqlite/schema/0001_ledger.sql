@@ -88,7 +88,6 @@ CREATE TABLE conversation (
     turn_last         INTEGER,          -- frozen end of the turn that has begun
     head_message      INTEGER,          -- the first pending one
     last_message      INTEGER,
-    prev_message      INTEGER,          -- the one before the last
     not_before        INTEGER NOT NULL DEFAULT 0,
     quiet_until       INTEGER NOT NULL DEFAULT 0,
     ready_at          INTEGER,          -- set exactly when something is pending and nobody owns it
