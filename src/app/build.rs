@@ -185,7 +185,11 @@ fn graph(config: &Config, clock: Clock) -> Result<Graph, StartError> {
         base_url: config.whatsapp.api_url.clone(),
         version: config.whatsapp.api_version.clone(),
         access_token: config.whatsapp.access_token.clone(),
-        timeout: config.send.timeout,
+        // The client counts its own from the established connection; the setting holds both.
+        timeout: config
+            .send
+            .timeout
+            .saturating_sub(config.send.connect_timeout),
         connect_timeout: config.send.connect_timeout,
     };
     Graph::new(&settings, clock).map_err(|error| StartError::Graph(error.to_string()))

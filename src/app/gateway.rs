@@ -79,8 +79,12 @@ impl Gateway {
         if let Err(error) = init_logging(&loaded.config.log, Clock::system()) {
             return fault(&format!("log.level (HAPAX_LOG): {error}"));
         }
+        let handler = match &self.handler {
+            Some(_) => "your own",
+            None => loaded.config.handler.as_str(),
+        };
         match begin(&loaded, self.handler).await {
-            Ok(running) => attend(running, &loaded).await,
+            Ok(running) => attend(running, &loaded, handler).await,
             Err(StartError::Store(error @ crate::store::StoreError::Fatal(_))) => {
                 error!(%error, "could not start");
                 ExitCode::from(EXIT_STORE)
@@ -127,7 +131,7 @@ async fn begin(loaded: &Loaded, handler: Option<Arc<dyn Handler>>) -> Result<Run
     .await
 }
 
-async fn attend(running: Running, loaded: &Loaded) -> ExitCode {
+async fn attend(running: Running, loaded: &Loaded, handler: &str) -> ExitCode {
     let (mut terminate, mut interrupt) = match (
         signal(SignalKind::terminate()),
         signal(SignalKind::interrupt()),
@@ -135,7 +139,7 @@ async fn attend(running: Running, loaded: &Loaded) -> ExitCode {
         (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
         (Err(error), _) | (_, Err(error)) => return fault(&format!("signals: {error}")),
     };
-    announce(&running, loaded);
+    announce(&running, loaded, handler);
     tokio::select! {
         reason = running.failed() => {
             error!(%reason, "the store has failed: nothing is answered 200 from here on; the \
@@ -162,7 +166,7 @@ async fn either(one: &mut Signal, other: &mut Signal) {
 
 /// Says on stdout what one needs to connect Meta and the bot.
 #[expect(clippy::print_stdout, reason = "for the person who typed the command")]
-fn announce(running: &Running, loaded: &Loaded) {
+fn announce(running: &Running, loaded: &Loaded, handler: &str) {
     let config = &loaded.config;
     for note in &loaded.notes {
         info!(note, "settings");
@@ -181,10 +185,10 @@ fn announce(running: &Running, loaded: &Loaded) {
         loaded.origins.of("whatsapp.verify_token")
     );
     println!("  store         {}", store_place(&config.store.url));
-    println!("  handler       {}", config.handler.as_str());
+    println!("  handler       {handler}");
     println!("  admin         http://{}/metrics", running.admin);
     info!(public = %running.public, bot = %running.bot, admin = %running.admin,
-          handler = config.handler.as_str(), store = store_place(&config.store.url), "serving");
+          handler, store = store_place(&config.store.url), "serving");
 }
 
 fn store_place(url: &StoreUrl) -> String {

@@ -384,7 +384,7 @@ pub struct SendRequest {
     pub budget: Vec<(NumberId, u32)>,
 }
 
-/// The answer to a [`Send`].
+/// The answer to a [`SendRequest`].
 #[derive(Debug, Default)]
 pub struct Sends {
     /// Each is marked as sending.

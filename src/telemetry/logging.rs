@@ -42,18 +42,56 @@ pub const FIELDS: &[(&str, &str)] = &[
         "since the arrival before, in milliseconds",
     ),
     ("arrival.previous_status", "what that arrival was answered"),
+    (
+        "arrival.previous_latency_ms",
+        "how long that answer took, in milliseconds",
+    ),
     ("cause", "the likely reason of a redelivery"),
     ("trace_id", "the event's key again, as a W3C trace id"),
     ("conversation.id", "the conversation"),
+    ("message.seq", "the message's place in it, from 1"),
+    (
+        "message.wamid",
+        "Meta's id of the message; only where `log.identifiers` is `plain`",
+    ),
     ("turn.id", "the turn, the same over all attempts"),
     ("turn.attempt", "its attempt, from 1"),
+    (
+        "turn.outcome",
+        "reply, silence, retry, discard or dead; fenced: its write came too late; lost: not written",
+    ),
     (
         "lease.epoch",
         "the number of the right to work on the conversation",
     ),
     ("outgoing.id", "one message to send"),
     ("outgoing.attempt", "its attempt, from 1"),
-    ("error.code", "Meta's error code"),
+    (
+        "send.result",
+        "accepted, retry, paused, refused or unsure: what became of the call to Meta",
+    ),
+    (
+        "reason",
+        "why, in words of ours; empty where nothing went wrong",
+    ),
+    ("error", "what failed on our side"),
+    ("bot.url", "a URL of the bot, by host and port"),
+    ("node.was", "the incarnation before"),
+    (
+        "conversations",
+        "how many conversations a dead node had held",
+    ),
+    ("unsure", "how many sends a dead node left unanswered"),
+    ("note", "a remark on the settings"),
+    ("public", "where the public listener listens"),
+    ("bot", "where the bot's listener listens"),
+    ("admin", "where the admin listener listens"),
+    ("handler", "the kind of handler"),
+    ("store", "where the ledger is"),
+    (
+        "drain_timeout_ms",
+        "how long the drain may take, in milliseconds",
+    ),
 ];
 
 /// The form of a log line.

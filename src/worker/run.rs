@@ -230,6 +230,7 @@ impl Worker {
                 line!(warn, word.as_str(), reason, "turn released");
             }
             (Ok(Written::Fenced), Conclusion::Finish(_)) => {
+                metrics.turn(TurnResult::Fenced, took);
                 metrics.fenced(FencedWrite::Finish);
                 line!(
                     info,
@@ -239,6 +240,7 @@ impl Worker {
                 );
             }
             (Ok(Written::Fenced), Conclusion::Release(_)) => {
+                metrics.turn(TurnResult::Fenced, took);
                 metrics.fenced(FencedWrite::Release);
                 line!(
                     info,

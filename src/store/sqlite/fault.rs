@@ -48,7 +48,33 @@ pub(super) fn classify(error: &rusqlite::Error) -> StoreError {
     }
 }
 
-/// What an error while opening means.
+/// What an error while opening means: a full or broken disk is no fault of the settings.
 pub(super) fn classify_open(error: &rusqlite::Error) -> StoreError {
-    StoreError::Open(describe(error))
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure) => {
+            StoreError::Fatal(describe(error).into())
+        }
+        _ => StoreError::Open(describe(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::ffi;
+
+    use super::*;
+
+    fn opened(code: i32) -> StoreError {
+        classify_open(&rusqlite::Error::SqliteFailure(ffi::Error::new(code), None))
+    }
+
+    #[test]
+    fn a_full_disk_is_told_from_a_wrong_path() {
+        for code in [ffi::SQLITE_FULL, ffi::SQLITE_IOERR_FSYNC] {
+            assert!(matches!(opened(code), StoreError::Fatal(_)), "{code}");
+        }
+        for code in [ffi::SQLITE_CANTOPEN, ffi::SQLITE_NOTADB] {
+            assert!(matches!(opened(code), StoreError::Open(_)), "{code}");
+        }
+    }
 }
