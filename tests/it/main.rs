@@ -1,5 +1,9 @@
 //! Tests from outside: real processes, spoken to over HTTP.
 
+mod every_shape;
+mod honest_sends;
 mod once;
+mod one_person;
 mod payloads;
+mod talk;
 mod world;
