@@ -6,4 +6,5 @@ mod once;
 mod one_person;
 mod payloads;
 mod talk;
+mod what_is_refused;
 mod world;
