@@ -1,6 +1,7 @@
 //! Tests from outside: real processes, spoken to over HTTP.
 
 mod every_shape;
+mod failing_disk;
 mod honest_sends;
 mod once;
 mod one_person;
