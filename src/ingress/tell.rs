@@ -48,10 +48,17 @@ impl Ingress {
     ) {
         self.parts.metrics.event(told.kind, EventVerdict::Accepted);
         let (conversation, seq) = told.place.unzip();
+        // It came before, and we could not store it then.
+        let failed = delivery.failed_before.iter();
+        let failed = failed.filter(|arrival| arrival.key == told.key);
+        let (count, last) = (1 + failed.clone().count(), failed.last());
         info!(
             event.key = %told.key, trace_id = %told.key, event.kind = %told.kind,
             delivery.id = %delivery.id, delivery.events = delivery.events.len(),
-            verdict = "accepted", arrival.count = 1,
+            verdict = "accepted", arrival.count = count,
+            arrival.gap_ms = last.map(|last| delivery.at.since(last.at).as_millis() as u64),
+            arrival.previous_status = last.map(|last| last.answer.status),
+            cause = last.map(|_| tracing::field::display(Cause::AfterOurFailure)),
             conversation.id = conversation.map(tracing::field::display), message.seq = seq,
             outgoing.id = told.outgoing.map(tracing::field::display), message.wamid = wamid,
             http.status = answer.status, latency_ms = answer.latency.as_millis() as u64,
