@@ -1,5 +1,6 @@
 //! Tests from outside: real processes, spoken to over HTTP.
 
+mod busy_store;
 mod every_shape;
 mod failing_disk;
 mod honest_sends;
