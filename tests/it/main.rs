@@ -4,6 +4,8 @@ mod busy_store;
 mod every_shape;
 mod failing_disk;
 mod honest_sends;
+mod logs_keep_secrets;
+mod logs_tell;
 mod once;
 mod one_person;
 mod payloads;
