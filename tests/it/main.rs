@@ -1,6 +1,7 @@
 //! Tests from outside: real processes, spoken to over HTTP.
 
 mod busy_store;
+mod command_line;
 mod every_shape;
 mod failing_disk;
 mod honest_sends;
