@@ -4,7 +4,9 @@ use tracing::{debug, error, info, warn};
 
 use super::{Ingress, Refusal};
 use crate::model::{Answer, Cause, EventBody, cause};
-use crate::store::{Answered, Appended, AppendedEvent, Delivery, StoreError, Verdict};
+use crate::store::{
+    Answered, Appended, AppendedEvent, Delivery, FailedArrival, StoreError, Verdict,
+};
 use crate::telemetry::EventVerdict;
 
 impl Ingress {
@@ -49,9 +51,9 @@ impl Ingress {
         self.parts.metrics.event(told.kind, EventVerdict::Accepted);
         let (conversation, seq) = told.place.unzip();
         // It came before, and we could not store it then.
-        let failed = delivery.failed_before.iter();
-        let failed = failed.filter(|arrival| arrival.key == told.key);
-        let (count, last) = (1 + failed.clone().count(), failed.last());
+        let of_this = |arrival: &&FailedArrival| arrival.key == told.key;
+        let failed: Vec<_> = delivery.failed_before.iter().filter(of_this).collect();
+        let (count, last) = (1 + failed.len(), failed.last());
         info!(
             event.key = %told.key, trace_id = %told.key, event.kind = %told.kind,
             delivery.id = %delivery.id, delivery.events = delivery.events.len(),
