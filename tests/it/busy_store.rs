@@ -91,8 +91,9 @@ fn arrival(line: &Value, key: EventKey, verdict: &str) -> bool {
     is_of(line, key) && field(line, "verdict") == verdict
 }
 
-/// Posts a body that is stored already, again and again, until a duplicate's line knows what
-/// the arrival before it was answered: that is written a moment after the answer.
+/// Posts a body that is stored already, again and again, until a duplicate's line knows that
+/// the arrival before it was answered 200: that is written a moment after the answer. The queue
+/// is so narrow that one or another may be answered 503 meanwhile.
 async fn duplicate_with_known_answer(
     clock: &Clock,
     to: SocketAddr,
@@ -102,9 +103,9 @@ async fn duplicate_with_known_answer(
     let key = key_of(body);
     let found = async {
         loop {
-            assert_eq!(post_raw(clock, to, body).await.status, 200);
+            post_raw(clock, to, body).await;
             let known = |line: &Value| {
-                arrival(line, key, "duplicate") && line["arrival.previous_status"].is_u64()
+                arrival(line, key, "duplicate") && line["arrival.previous_status"] == 200
             };
             if let Some(line) = node.log().into_iter().find(known) {
                 return line;
@@ -134,7 +135,6 @@ async fn a_delivery_that_cannot_be_stored_now_is_taken_when_it_comes_again() {
     assert!(accepted["arrival.gap_ms"].is_u64(), "{accepted}");
 
     let again = duplicate_with_known_answer(&world.clock, node.public, &node, &body).await;
-    assert_eq!(again["arrival.previous_status"], 200, "{again}");
     assert!(again["arrival.count"].as_u64() >= Some(3), "{again}");
     nobody_is_forgotten(&world, &node).await;
 }
