@@ -4,7 +4,9 @@ use tracing::{debug, error, info, warn};
 
 use super::{Ingress, Refusal};
 use crate::model::{Answer, Cause, EventBody, cause};
-use crate::store::{Answered, Appended, AppendedEvent, Delivery, StoreError, Verdict};
+use crate::store::{
+    Answered, Appended, AppendedEvent, Delivery, FailedArrival, StoreError, Verdict,
+};
 use crate::telemetry::EventVerdict;
 
 impl Ingress {
@@ -48,10 +50,17 @@ impl Ingress {
     ) {
         self.parts.metrics.event(told.kind, EventVerdict::Accepted);
         let (conversation, seq) = told.place.unzip();
+        // It came before, and we could not store it then.
+        let of_this = |arrival: &&FailedArrival| arrival.key == told.key;
+        let failed: Vec<_> = delivery.failed_before.iter().filter(of_this).collect();
+        let (count, last) = (1 + failed.len(), failed.last());
         info!(
             event.key = %told.key, trace_id = %told.key, event.kind = %told.kind,
             delivery.id = %delivery.id, delivery.events = delivery.events.len(),
-            verdict = "accepted", arrival.count = 1,
+            verdict = "accepted", arrival.count = count,
+            arrival.gap_ms = last.map(|last| delivery.at.since(last.at).as_millis() as u64),
+            arrival.previous_status = last.map(|last| last.answer.status),
+            cause = last.map(|_| tracing::field::display(Cause::AfterOurFailure)),
             conversation.id = conversation.map(tracing::field::display), message.seq = seq,
             outgoing.id = told.outgoing.map(tracing::field::display), message.wamid = wamid,
             http.status = answer.status, latency_ms = answer.latency.as_millis() as u64,
