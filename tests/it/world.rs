@@ -2,7 +2,7 @@
 //! they say of themselves.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -249,10 +249,6 @@ impl Node {
 
     pub(crate) fn log_text(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
-    }
-
-    pub(crate) fn log_path(&self) -> &Path {
-        &self.log
     }
 
     fn log_tail(&self) -> String {
