@@ -392,5 +392,28 @@ mod tests {
         (Arc::new(store), folder)
     }
 
+    /// What one process remembers of aliases is out of date when another has moved them.
+    #[tokio::test]
+    async fn an_alias_that_another_process_moved_is_looked_up_again() {
+        use super::super::conformance::fixture::{self, both, message, phone};
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let settings = SqliteSettings {
+            path: folder.path().join("hapax.db"),
+            queue_max: 4096,
+            wal_max: 1 << 20,
+        };
+        let open = |clock: Clock| {
+            let store = SqliteStore::open(&settings, clock).expect("the file opens");
+            async move { (Arc::new(store) as SharedStore, ()) }
+        };
+        let (one, two) = (fixture::with(open).await, fixture::with(open).await);
+        let place = |appended: super::super::AppendedEvent| appended.place.expect("placed").0;
+        let old = place(one.append_one(message(both("4915", "US.1"), "a")).await);
+        let new = place(two.append_one(message(both("4915", "US.2"), "b")).await);
+        assert_ne!(old, new, "the number was given to somebody else");
+        let again = place(one.append_one(message(phone("4915"), "c")).await);
+        assert_eq!(again, new, "the first process has not kept the old owner");
+    }
+
     conformance!(crate::store::sqlite::tests::open);
 }
