@@ -105,7 +105,8 @@ impl Ingress {
             Ok(verified) => verified,
             Err(refusal) => return self.refuse(refusal, received),
         };
-        let delivery = Arc::new(self.open(verified, received.at));
+        // Holds its share of memory until it is stored.
+        let delivery = Arc::new(self.open(&verified, received.at));
         // If Meta hangs up, this future is dropped at the next await: the guard says so.
         let mut guard = HungUp {
             ingress: self,
@@ -130,7 +131,7 @@ impl Ingress {
         }
     }
 
-    fn open(&self, verified: Verified, at: Timestamp) -> Delivery {
+    fn open(&self, verified: &Verified, at: Timestamp) -> Delivery {
         let mut events = crate::whatsapp::decode(&verified.body);
         if let Some(only) = &self.parts.only_number {
             events
@@ -165,9 +166,10 @@ impl Ingress {
     fn answer(&self, received: Received, status: StatusCode) -> Answer {
         let latency = self.parts.clock.boottime().saturating_sub(received.clocked);
         self.parts.metrics.delivery(status.as_u16(), latency);
-        self.parts
-            .receiving
-            .store(!status.is_server_error(), Ordering::Relaxed);
+        if status == StatusCode::OK || status.is_server_error() {
+            let is_ok = status == StatusCode::OK;
+            self.parts.receiving.store(is_ok, Ordering::Relaxed);
+        }
         Answer {
             status: status.as_u16(),
             latency,
@@ -185,6 +187,10 @@ impl Ingress {
 
     fn refuse(&self, refusal: Refusal, received: Received) -> Response {
         let answer = self.answer(received, refusal.status());
+        if refusal == Refusal::Signature {
+            // Perhaps Meta, with another secret than ours: then no receipt gets in.
+            self.parts.receiving.store(false, Ordering::Relaxed);
+        }
         self.tell_refused(&refusal, answer);
         match refusal {
             Refusal::Busy => not_now(),

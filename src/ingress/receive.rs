@@ -31,7 +31,10 @@ pub enum Refusal {
     /// The connection broke inside the body.
     #[error("the body did not come whole")]
     Broken,
-    /// Not signed, or with another secret.
+    /// Not signed at all: not from Meta.
+    #[error("X-Hub-Signature-256 is missing")]
+    Unsigned,
+    /// Signed with another secret.
     #[error("X-Hub-Signature-256 does not fit the body and the app secret")]
     Signature,
     /// Too many bodies are under way.
@@ -46,7 +49,7 @@ impl Refusal {
             Self::TooLong => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::Broken => StatusCode::BAD_REQUEST,
-            Self::Signature => StatusCode::UNAUTHORIZED,
+            Self::Unsigned | Self::Signature => StatusCode::UNAUTHORIZED,
             Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -57,6 +60,7 @@ impl Refusal {
             Self::TooLong => "too_long",
             Self::TooSlow => "too_slow",
             Self::Broken => "broken",
+            Self::Unsigned => "unsigned",
             Self::Signature => "signature",
             Self::Busy => "busy",
         }
@@ -84,7 +88,10 @@ impl Ingress {
             .get(SIGNATURE)
             .and_then(|value| value.to_str().ok());
         if !self.parts.secrets.verify(signature, &body) {
-            return Err(Refusal::Signature);
+            return Err(match signature {
+                Some(_) => Refusal::Signature,
+                None => Refusal::Unsigned,
+            });
         }
         Ok(Verified {
             body,

@@ -122,7 +122,11 @@ impl Ingress {
                 "a request was not signed with the app secret; if it was Meta's, the secret set \
                  here is not the app's"
             ),
-            Refusal::TooLong | Refusal::TooSlow | Refusal::Broken | Refusal::Busy => warn!(
+            Refusal::Unsigned
+            | Refusal::TooLong
+            | Refusal::TooSlow
+            | Refusal::Broken
+            | Refusal::Busy => warn!(
                 verdict = "rejected",
                 reason = refusal.as_str(),
                 http.status = answer.status,

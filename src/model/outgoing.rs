@@ -186,8 +186,10 @@ pub enum Evidence {
     Refused(Attempt),
     /// The answer to this attempt was lost, or its node died.
     Lost(Attempt),
-    /// A receipt says it reached Meta, whichever attempt that was.
-    Receipt,
+    /// A receipt says that Meta has taken it on. `None`: the receipt named no attempt.
+    SentReceipt(Option<Attempt>),
+    /// A receipt says it reached the person, whichever attempt that was.
+    Arrived,
     /// A receipt says it failed for good. `None`: the receipt named no attempt.
     FailedReceipt(Option<Attempt>),
     /// A receipt says it failed, and its class allows another try.
@@ -206,16 +208,25 @@ pub enum Transition {
 }
 
 impl OutgoingState {
-    /// What `evidence` does to an outgoing that stands at this state in its `attempt`-th attempt.
+    /// What `evidence` does to an outgoing that stands at this state in its `attempt`-th attempt,
+    /// `failed` being the attempt that a receipt has called failed, if any.
     ///
-    /// Evidence of an older attempt counts only where it proves that the message is out.
-    pub fn merge(self, attempt: Attempt, evidence: Evidence) -> Transition {
+    /// Evidence of an older attempt counts only where it proves that the message is out. That
+    /// Meta had accepted an attempt is no news once a receipt has called that attempt failed.
+    pub fn merge(
+        self,
+        attempt: Attempt,
+        failed: Option<Attempt>,
+        evidence: Evidence,
+    ) -> Transition {
         use OutgoingState::{Dead, Pending, Sending, Sent, Unsure};
         use Transition::{Stay, To};
         let current = |of: Attempt| of == attempt;
         let in_question = matches!(self, Sending | Unsure);
         match evidence {
-            Evidence::Accepted(_) | Evidence::Receipt => match self {
+            Evidence::Accepted(of) if failed == Some(of) => Stay,
+            Evidence::SentReceipt(of) if failed == Some(of.unwrap_or(attempt)) => Stay,
+            Evidence::Accepted(_) | Evidence::SentReceipt(_) | Evidence::Arrived => match self {
                 Sent => Stay,
                 Pending | Sending | Unsure | Dead => To(Sent),
             },
@@ -252,7 +263,7 @@ mod tests {
     fn proof_of_acceptance_settles_every_state() {
         for state in ALL {
             for evidence in [
-                Evidence::Receipt,
+                Evidence::Arrived,
                 Evidence::Accepted(1),
                 Evidence::Accepted(9),
             ] {
@@ -261,7 +272,7 @@ mod tests {
                 } else {
                     Transition::To(Sent)
                 };
-                assert_eq!(state.merge(3, evidence), expected);
+                assert_eq!(state.merge(3, None, evidence), expected);
             }
         }
     }
@@ -278,7 +289,7 @@ mod tests {
                 Evidence::RetryableReceipt(Some(1)),
             ] {
                 assert_eq!(
-                    state.merge(2, evidence),
+                    state.merge(2, None, evidence),
                     Transition::Stay,
                     "{state:?} {evidence:?}"
                 );
@@ -289,21 +300,44 @@ mod tests {
     #[test]
     fn only_a_sure_no_makes_a_second_send_possible() {
         for state in ALL {
-            for evidence in [Evidence::Lost(2), Evidence::WaitOver(2), Evidence::Receipt] {
-                assert_ne!(state.merge(2, evidence), Transition::To(Pending));
+            for evidence in [Evidence::Lost(2), Evidence::WaitOver(2), Evidence::Arrived] {
+                assert_ne!(state.merge(2, None, evidence), Transition::To(Pending));
             }
         }
         assert_eq!(
-            Unsure.merge(2, Evidence::NotSent(2)),
+            Unsure.merge(2, None, Evidence::NotSent(2)),
             Transition::To(Pending)
         );
-        assert_eq!(Sent.merge(2, Evidence::NotSent(2)), Transition::Stay);
+        assert_eq!(Sent.merge(2, None, Evidence::NotSent(2)), Transition::Stay);
     }
 
     #[test]
     fn an_unsure_send_ends_by_evidence_or_by_waiting() {
-        assert_eq!(Sending.merge(1, Evidence::Lost(1)), Transition::To(Unsure));
-        assert_eq!(Unsure.merge(1, Evidence::WaitOver(1)), Transition::To(Dead));
-        assert_eq!(Dead.merge(1, Evidence::Receipt), Transition::To(Sent));
+        assert_eq!(
+            Sending.merge(1, None, Evidence::Lost(1)),
+            Transition::To(Unsure)
+        );
+        assert_eq!(
+            Unsure.merge(1, None, Evidence::WaitOver(1)),
+            Transition::To(Dead)
+        );
+        assert_eq!(Dead.merge(1, None, Evidence::Arrived), Transition::To(Sent));
+    }
+
+    #[test]
+    fn that_it_was_accepted_does_not_undo_a_failure_of_the_same_attempt() {
+        for state in [Dead, Pending] {
+            for evidence in [Evidence::Accepted(1), Evidence::SentReceipt(Some(1))] {
+                assert_eq!(state.merge(1, Some(1), evidence), Transition::Stay);
+            }
+            assert_eq!(
+                state.merge(1, Some(1), Evidence::Arrived),
+                Transition::To(Sent)
+            );
+        }
+        assert_eq!(
+            Sending.merge(2, Some(1), Evidence::Accepted(2)),
+            Transition::To(Sent)
+        );
     }
 }

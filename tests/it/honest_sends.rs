@@ -94,6 +94,9 @@ async fn a_status_that_comes_before_the_answer_settles_the_send_once() {
     world.settle(&node).await;
     assert_eq!(received(&world, &ann()), ["one", "two"]);
     assert_eq!(world.graph.sent().len(), 2);
+    // Settled by the status, both; the answers themselves may come a moment later.
+    let answered = |line: &Value| field(line, "message") == "sent";
+    node.logged_times(answered, 2).await;
     let figures = node.figures().await;
     assert_eq!(figures.sum("hapax_sends_total", "result=\"accepted\""), 2);
     assert_eq!(figures.sum("hapax_sends_total", ""), 2);

@@ -257,6 +257,21 @@ impl Node {
         lines[lines.len().saturating_sub(40)..].join("\n")
     }
 
+    /// Waits until so many log lines satisfy `wanted`.
+    pub(crate) async fn logged_times(&self, wanted: impl Fn(&Value) -> bool, times: usize) {
+        let found = async {
+            while self.log().iter().filter(|line| wanted(line)).count() < times {
+                self.clock.sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if self.clock.timeout(LIMIT, found).await.is_err() {
+            panic!(
+                "not logged {times} times; the last lines:\n{}",
+                self.log_tail()
+            );
+        }
+    }
+
     /// Waits until a log line satisfies `wanted`.
     pub(crate) async fn logged(&self, wanted: impl Fn(&Value) -> bool) -> Value {
         let found = async {

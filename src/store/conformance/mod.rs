@@ -68,6 +68,9 @@ macro_rules! conformance {
             receipts: [
                 a_tagged_receipt_settles_a_lost_answer,
                 a_receipt_before_the_answer_is_adopted,
+                a_failure_that_overtakes_the_answer_stands,
+                a_failure_of_one_participant_is_not_the_groups,
+                a_rate_limit_by_receipt_has_an_end,
                 a_receipt_of_another_store_is_not_ours,
                 a_failed_receipt_makes_a_dead_letter,
                 a_rate_limit_by_receipt_is_tried_again_in_its_place,

@@ -59,6 +59,63 @@ pub(in crate::store) async fn a_receipt_before_the_answer_is_adopted(f: Fixture)
     assert_eq!(f.dead_letters().await, 1);
 }
 
+pub(in crate::store) async fn a_failure_that_overtakes_the_answer_stands(f: Fixture) {
+    f.answered_turn("1", "a", &["one"]).await;
+    let sending = f.send_one().await;
+    f.append(vec![failed(&sending, "w1", FailureClass::Refused)])
+        .await;
+    assert_eq!(f.accepted(&sending, "w1").await, OutgoingState::Dead);
+    let sent = receipt("w1", "sent", Some(sending.tag.to_string()));
+    f.append(vec![sent]).await;
+    assert_eq!(
+        f.dead_letters().await,
+        1,
+        "accepted once, and failed all the same"
+    );
+    f.append(vec![receipt("w1", "delivered", None)]).await;
+    assert_eq!(f.dead_letters().await, 0);
+}
+
+pub(in crate::store) async fn a_failure_of_one_participant_is_not_the_groups(f: Fixture) {
+    f.answered_turn("1", "a", &["one"]).await;
+    let sending = f.send_one().await;
+    f.accepted(&sending, "w1").await;
+    let mut failure = failed(&sending, "w1", FailureClass::PairRate);
+    if let EventBody::Status(receipt) = &mut failure.body {
+        receipt.participant = Some("4917".into());
+    }
+    f.append(vec![failure]).await;
+    f.clock.advance(Duration::from_secs(3600));
+    f.store
+        .renew(f.node, super::fixture::TTL)
+        .await
+        .expect("renewed");
+    assert!(
+        f.send().await.is_empty(),
+        "those who have it must not get it twice"
+    );
+    assert_eq!(f.dead_letters().await, 0);
+}
+
+pub(in crate::store) async fn a_rate_limit_by_receipt_has_an_end(f: Fixture) {
+    f.answered_turn("1", "a", &["one"]).await;
+    for attempt in 1..=6 {
+        let sending = f.send_one().await;
+        assert_eq!(sending.attempt, attempt);
+        let wamid = format!("w{attempt}");
+        f.accepted(&sending, &wamid).await;
+        f.append(vec![failed(&sending, &wamid, FailureClass::PairRate)])
+            .await;
+        f.clock.advance(Duration::from_secs(3600));
+        f.store
+            .renew(f.node, super::fixture::TTL)
+            .await
+            .expect("renewed");
+    }
+    assert!(f.send().await.is_empty());
+    assert_eq!(f.dead_letters().await, 1);
+}
+
 pub(in crate::store) async fn a_receipt_of_another_store_is_not_ours(f: Fixture) {
     let sending = one_unsure(&f).await;
     let foreign = Tag {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
+use super::fault::{describe, is_fatal};
 use super::queue::Shared;
 
 /// How often the WAL's length is looked at.
@@ -38,20 +39,36 @@ impl Checkpointer {
             if pages < self.pages_max || self.shared.has_failed() {
                 continue;
             }
-            // Errors here are the writer's to meet and report: it writes to the same disk.
             let is_short =
                 |checkpoint: &Checkpoint| checkpoint.pages - checkpoint.moved <= REST_PAGES;
             for _ in 0..PASSIVE_ROUNDS {
-                match checkpoint(&self.conn, "PASSIVE") {
-                    Ok(done) if !is_short(&done) => {}
-                    Ok(_) | Err(_) => break,
+                if self.attempt("PASSIVE").is_none_or(|done| is_short(&done)) {
+                    break;
                 }
             }
             self.shared.gate.close();
-            if checkpoint(&self.conn, "RESTART").is_ok_and(|done| done.is_whole()) {
+            if !self.shared.has_failed()
+                && self.attempt("RESTART").is_some_and(|done| done.is_whole())
+            {
                 self.shared.wal_pages.store(0, Ordering::Relaxed);
             }
             self.shared.gate.open();
+        }
+    }
+}
+
+impl Checkpointer {
+    /// After a failed sync of the file a second one would succeed without having written what
+    /// the first could not: the store ends, and the next start moves the whole log again.
+    fn attempt(&self, mode: &str) -> Option<Checkpoint> {
+        match checkpoint(&self.conn, mode) {
+            Ok(done) => Some(done),
+            Err(error) => {
+                if is_fatal(&error) {
+                    self.shared.fail(describe(&error));
+                }
+                None
+            }
         }
     }
 }
@@ -79,4 +96,20 @@ pub(super) fn checkpoint(conn: &Connection, mode: &str) -> rusqlite::Result<Chec
             moved: row.get(2)?,
         })
     })
+}
+
+/// Moves the whole WAL into the file, unless somebody uses it.
+pub(super) fn truncate(conn: &Connection) -> rusqlite::Result<()> {
+    conn.busy_handler(Some(wait_briefly))?;
+    let done = checkpoint(conn, "TRUNCATE");
+    conn.busy_handler(Some(super::wait_for_lock))?;
+    done.map(drop)
+}
+
+/// A tenth of a second and more.
+const BRIEF_STEPS: i32 = 300;
+
+/// Gives up soon: a checkpoint holds the write lock while it waits for readers.
+pub(super) fn wait_briefly(looks: i32) -> bool {
+    looks < BRIEF_STEPS && super::wait_for_lock(looks)
 }

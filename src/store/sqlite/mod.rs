@@ -80,11 +80,11 @@ impl SqliteStore {
         let mut conn = connect(path)?;
         schema::migrate(&mut conn, clock.now())?;
         // Busy: another process is using the file, and has done this itself.
-        checkpoint::checkpoint(&conn, "TRUNCATE").map_err(|error| classify_open(&error))?;
+        checkpoint::truncate(&conn).map_err(|error| classify_open(&error))?;
         let id = schema::store_id(&conn).map_err(|error| classify_open(&error))?;
         let shared = Arc::new(Shared::new(settings.queue_max));
         let boot = boot_id()?;
-        let wal = open_wal(path)?;
+        let wal = open_wal(&conn)?;
         let (commits, committed) = std::sync::mpsc::sync_channel(sync::AHEAD_MAX);
         let (synced, answers) = tokio::sync::mpsc::channel(sync::SYNCED_MAX);
         tokio::spawn(sync::answer(answers));
@@ -114,7 +114,7 @@ impl SqliteStore {
         let (stop_checkpoints, stop) = std::sync::mpsc::sync_channel(1);
         let checkpoint_conn = connect(path)?;
         checkpoint_conn
-            .busy_handler(Some(wait_briefly))
+            .busy_handler(Some(checkpoint::wait_briefly))
             .map_err(|error| classify_open(&error))?;
         let checkpointer = checkpoint::Checkpointer {
             conn: checkpoint_conn,
@@ -183,12 +183,10 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
     })
 }
 
-/// The log that the last connection to the file leaves in place (none of ours removes it).
-fn open_wal(path: &Path) -> Result<File, StoreError> {
-    let mut name = path.as_os_str().to_owned();
-    name.push("-wal");
-    File::open(&name)
-        .map_err(|error| StoreError::Open(format!("{}: {error}", Path::new(&name).display())))
+/// The log beside the file, where SQLite has it: beside the target, if the path is a link.
+fn open_wal(conn: &Connection) -> Result<File, StoreError> {
+    let name = format!("{}-wal", conn.path().unwrap_or_default());
+    File::open(&name).map_err(|error| StoreError::Open(format!("{name}: {error}")))
 }
 
 fn read_only(conn: &Connection) -> Result<(), StoreError> {
@@ -206,14 +204,6 @@ fn wait_for_lock(looks: i32) -> bool {
     std::thread::sleep(writer::BUSY_STEP);
     looks < writer::BUSY_STEPS
 }
-
-/// As [`wait_for_lock`], for somebody whom the writer waits for.
-fn wait_briefly(looks: i32) -> bool {
-    looks < BRIEF_STEPS && wait_for_lock(looks)
-}
-
-/// A tenth of a second and more.
-const BRIEF_STEPS: i32 = 300;
 
 /// Differs after each boot; with another one, every lease is over.
 fn boot_id() -> Result<String, StoreError> {
@@ -368,7 +358,7 @@ impl Store for SqliteStore {
             // Leaves a file without a WAL; if it fails, the next start does it.
             let path = self.path.clone();
             let _ = tokio::task::spawn_blocking(move || {
-                connect(&path).map(|conn| checkpoint::checkpoint(&conn, "TRUNCATE"))
+                connect(&path).map(|conn| checkpoint::truncate(&conn))
             })
             .await;
         }

@@ -1,13 +1,15 @@
 //! The outbox, and the receipts that speak of it. Whatever shows what became of an outgoing, an
 //! answer or a receipt, comes in by [`merge`].
 
+use std::time::Duration;
+
 use rusqlite::{Row, params};
 
 use super::super::{DeadKind, SendResult, Settle};
 use super::tx::Tx;
 use crate::model::{
-    Attempt, ConversationId, EventKey, Evidence, FailureClass, NumberId, OutgoingId, OutgoingState,
-    Rank, Receipt, ReceiptStatus, Tag, Timestamp, Transition, Wamid,
+    Attempt, Backoff, ConversationId, EventKey, Evidence, FailureClass, NumberId, OutgoingId,
+    OutgoingState, Rank, Receipt, ReceiptStatus, Tag, Timestamp, Transition, Wamid,
 };
 
 /// What comes along with evidence.
@@ -36,10 +38,13 @@ struct Standing {
     state: OutgoingState,
     attempt: Attempt,
     wamid: Option<Wamid>,
+    rank: u8,
+    failed_attempt: Option<Attempt>,
 }
 
 const STANDING: &str = "
-    SELECT id, conversation, number, turn_seq, state, attempt, wamid FROM outgoing WHERE id = ?1";
+    SELECT id, conversation, number, turn_seq, state, attempt, wamid, rank, failed_attempt
+      FROM outgoing WHERE id = ?1";
 
 fn read_standing(row: &Row<'_>) -> rusqlite::Result<Standing> {
     Ok(Standing {
@@ -50,6 +55,8 @@ fn read_standing(row: &Row<'_>) -> rusqlite::Result<Standing> {
         state: read_state(row, 4)?,
         attempt: row.get(5)?,
         wamid: row.get::<_, Option<String>>(6)?.map(Wamid::new),
+        rank: row.get(7)?,
+        failed_attempt: row.get(8)?,
     })
 }
 
@@ -71,7 +78,10 @@ pub(super) fn merge(
     let Some(standing) = tx.row(STANDING, [id.0], read_standing)? else {
         return Ok(None);
     };
-    let state = match standing.state.merge(standing.attempt, evidence) {
+    let state = match standing
+        .state
+        .merge(standing.attempt, standing.failed_attempt, evidence)
+    {
         Transition::Stay => standing.state,
         Transition::To(state) => {
             enter(tx, &standing, state, evidence, facts)?;
@@ -324,6 +334,7 @@ pub(super) fn receive(
         let code = receipt.failure.map(|failure| failure.code);
         let reading = Reading {
             status: receipt.status.clone(),
+            of_participant: receipt.participant.is_some(),
             attempt,
             code,
             retryable,
@@ -344,14 +355,14 @@ const fn is_retryable(class: FailureClass) -> bool {
 /// What a receipt, new or parked, says.
 struct Reading {
     status: ReceiptStatus,
+    /// Whether it speaks of one participant of a group only.
+    of_participant: bool,
     attempt: Option<Attempt>,
     code: Option<i64>,
     retryable: bool,
 }
 
 const RAISE_RANK: &str = "UPDATE outgoing SET rank = max(rank, ?2) WHERE id = ?1";
-/// How long a message waits that Meta accepted first and then called too fast.
-const RETRY_AFTER_RECEIPT_MS: i64 = 15_000;
 
 fn read_receipt(
     tx: &Tx<'_>,
@@ -359,41 +370,21 @@ fn read_receipt(
     wamid: &Wamid,
     reading: &Reading,
 ) -> rusqlite::Result<()> {
-    let wamid = Some(wamid.clone());
-    let rank = match reading.status {
-        ReceiptStatus::Sent => Rank::Sent,
-        ReceiptStatus::Delivered => Rank::Delivered,
-        ReceiptStatus::Read => Rank::Read,
-        ReceiptStatus::Played => Rank::Played,
-        ReceiptStatus::Failed => {
-            let reason = match reading.code {
-                Some(code) => format!("a receipt says failed, code {code}"),
-                None => "a receipt says failed".to_owned(),
-            };
-            let retry_at = Some(Timestamp(tx.now.0 + RETRY_AFTER_RECEIPT_MS));
-            let evidence = if reading.retryable {
-                Evidence::RetryableReceipt(reading.attempt)
-            } else {
-                Evidence::FailedReceipt(reading.attempt)
-            };
-            merge(
-                tx,
-                id,
-                evidence,
-                &Facts {
-                    reason: Some(reason),
-                    wamid: None,
-                    retry_at,
-                },
-            )?;
-            return Ok(());
-        }
+    let (rank, evidence) = match reading.status {
+        ReceiptStatus::Sent => (Rank::Sent, Evidence::SentReceipt(reading.attempt)),
+        ReceiptStatus::Delivered => (Rank::Delivered, Evidence::Arrived),
+        ReceiptStatus::Read => (Rank::Read, Evidence::Arrived),
+        ReceiptStatus::Played => (Rank::Played, Evidence::Arrived),
+        // What one participant did not get, others may have got: sent again, they had it twice.
+        ReceiptStatus::Failed if reading.of_participant => return Ok(()),
+        ReceiptStatus::Failed => return read_failure(tx, id, reading),
         ReceiptStatus::Other(_) => return Ok(()),
     };
+    let wamid = Some(wamid.clone());
     merge(
         tx,
         id,
-        Evidence::Receipt,
+        evidence,
         &Facts {
             wamid,
             ..Facts::default()
@@ -403,10 +394,54 @@ fn read_receipt(
     Ok(())
 }
 
+const MARK_FAILED: &str = "UPDATE outgoing SET failed_attempt = ?2 WHERE id = ?1";
+/// How long a message waits that Meta accepted first and then called too fast.
+const AFTER_RECEIPT: Backoff = Backoff {
+    first: Duration::from_secs(15),
+    factor: 4,
+    max: Duration::from_secs(3600),
+};
+/// Attempts of such a message; then it is a dead letter.
+const ATTEMPTS_BY_RECEIPT_MAX: Attempt = 6;
+
+fn read_failure(tx: &Tx<'_>, id: OutgoingId, reading: &Reading) -> rusqlite::Result<()> {
+    let Some(standing) = tx.row(STANDING, [id.0], read_standing)? else {
+        return Ok(());
+    };
+    // Meta has been seen to call failed what the person has.
+    if standing.rank >= Rank::Delivered as u8 {
+        return Ok(());
+    }
+    let reason = match reading.code {
+        Some(code) => format!("a receipt says failed, code {code}"),
+        None => "a receipt says failed".to_owned(),
+    };
+    let evidence = if reading.retryable && standing.attempt < ATTEMPTS_BY_RECEIPT_MAX {
+        Evidence::RetryableReceipt(reading.attempt)
+    } else {
+        Evidence::FailedReceipt(reading.attempt)
+    };
+    let retry_at = Some(tx.now.after(AFTER_RECEIPT.wait(standing.attempt, 0)));
+    merge(
+        tx,
+        id,
+        evidence,
+        &Facts {
+            reason: Some(reason),
+            wamid: None,
+            retry_at,
+        },
+    )?;
+    if reading.attempt.is_none_or(|of| of == standing.attempt) {
+        tx.execute(MARK_FAILED, params![id.0, standing.attempt])?;
+    }
+    Ok(())
+}
+
 const SET_WAMID: &str = "UPDATE outgoing SET wamid = ?2 WHERE id = ?1";
 const ADOPT: &str = "
     UPDATE receipt SET outgoing = ?3 WHERE number = ?1 AND wamid = ?2 AND outgoing IS NULL
-    RETURNING status, attempt, code, retryable";
+    RETURNING status, attempt, code, retryable, participant <> ''";
 
 /// The outgoing is known under this wamid now: receipts that came before are its own.
 fn learn_wamid(tx: &Tx<'_>, standing: &Standing, wamid: &Wamid) -> rusqlite::Result<()> {
@@ -421,6 +456,7 @@ fn learn_wamid(tx: &Tx<'_>, standing: &Standing, wamid: &Wamid) -> rusqlite::Res
             attempt: row.get(1)?,
             code: row.get(2)?,
             retryable: row.get(3)?,
+            of_participant: row.get(4)?,
         })
     })?;
     for reading in parked {

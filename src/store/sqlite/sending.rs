@@ -26,9 +26,9 @@ const MARKED: &str = "
       FROM outgoing o JOIN conversation c ON c.id = o.conversation WHERE o.id = ?1";
 const NEXT_DUE: &str = "
     SELECT min(max(o.due_at, n.paused_until))
-      FROM number n JOIN outgoing o ON o.due_at IS NOT NULL AND o.number = n.id
-       AND o.due_at = (SELECT min(due_at) FROM outgoing
-                        WHERE number = n.id AND due_at IS NOT NULL)";
+      FROM number n JOIN outgoing o ON o.number = n.id AND o.due_at IS NOT NULL
+     WHERE NOT EXISTS (SELECT 1 FROM outgoing q
+                        WHERE q.conversation = o.conversation AND q.state IN (1, 2))";
 
 /// `None` when the node has been declared dead.
 pub(super) fn send(tx: &Tx<'_>, send: &SendRequest) -> rusqlite::Result<Option<Sends>> {
@@ -53,10 +53,11 @@ pub(super) fn send(tx: &Tx<'_>, send: &SendRequest) -> rusqlite::Result<Option<S
                 .extend(tx.row(MARKED, [id], |row| read_sending(tx, send.node, row))?);
         }
     }
-    sends.next_due = tx
-        .row(NEXT_DUE, [], |row| row.get::<_, Option<i64>>(0))?
-        .flatten()
-        .map(Timestamp);
+    // Whoever got something asks again at once.
+    if sends.outgoings.is_empty() {
+        let due = tx.row(NEXT_DUE, [], |row| row.get::<_, Option<i64>>(0))?;
+        sends.next_due = due.flatten().map(Timestamp);
+    }
     Ok(Some(sends))
 }
 

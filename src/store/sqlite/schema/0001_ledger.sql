@@ -153,6 +153,7 @@ CREATE TABLE outgoing (
     node         INTEGER,          -- who sends it now
     wamid        TEXT,
     rank         INTEGER NOT NULL DEFAULT 0,
+    failed_attempt INTEGER,        -- the attempt that a receipt has called failed
     error        TEXT,
     unsure_at_ms INTEGER,          -- on the ledger's healthy clock
     created_at   INTEGER NOT NULL,
