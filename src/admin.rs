@@ -10,8 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use subtle::ConstantTimeEq;
 
-use crate::clock::Clock;
-use crate::model::{Secret, Timestamp};
+use crate::model::Secret;
 use crate::store::{Backlog, SharedStore};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Waiting;
@@ -23,8 +22,6 @@ pub struct AdminParts {
     pub store: SharedStore,
     /// Figures.
     pub metrics: Metrics,
-    /// Time.
-    pub clock: Clock,
     /// What callers must show as a bearer token, if anything.
     pub token: Option<Secret>,
 }
@@ -62,7 +59,7 @@ async fn admit(State(parts): State<Arc<AdminParts>>, request: Request, next: Nex
 /// Prometheus's text format; the figures of the ledger are read at this moment.
 async fn figures(State(parts): State<Arc<AdminParts>>) -> Response {
     match parts.store.backlog().await {
-        Ok(backlog) => parts.metrics.waiting(&waiting(&backlog, parts.clock.now())),
+        Ok(backlog) => parts.metrics.waiting(&waiting(&backlog)),
         // Better the counters alone than none, when the store can't be read.
         Err(error) => tracing::warn!(%error, "the backlog could not be read"),
     }
@@ -72,10 +69,10 @@ async fn figures(State(parts): State<Arc<AdminParts>>) -> Response {
     ([(header::CONTENT_TYPE, kind)], parts.metrics.render()).into_response()
 }
 
-fn waiting(backlog: &Backlog, now: Timestamp) -> Waiting {
+fn waiting(backlog: &Backlog) -> Waiting {
     let oldest = backlog.oldest.as_ref();
     Waiting {
-        oldest: oldest.map(|oldest| (oldest.reason.as_str(), now.since(oldest.received_at))),
+        oldest: oldest.map(|oldest| (oldest.reason.as_str(), oldest.waiting)),
         messages_pending: backlog.messages_pending,
         conversations_pending: backlog.conversations_pending,
         outgoing_open: backlog.outgoing_open,

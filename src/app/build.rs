@@ -133,7 +133,6 @@ pub(super) async fn stages(
     let admin = admin::router(AdminParts {
         store,
         metrics,
-        clock,
         token,
     });
     Ok(Stages {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::{Attempt, Backoff, FailureClass, SendVerdict, Timestamp};
+use crate::model::{Attempt, Backoff, FailureClass, SendVerdict};
 use crate::store::SendResult;
 
 /// When a send is tried again, and when it is a dead letter.
@@ -34,15 +34,14 @@ const NUMBER_RATE: Backoff = Backoff {
 };
 
 impl SendPolicy {
-    /// What to settle after the `attempt`-th send of an outgoing made at `created_at`.
+    /// What to settle after the `attempt`-th send of an outgoing of this `age`.
     pub(super) fn conclude(
         &self,
         verdict: SendVerdict,
         attempt: Attempt,
-        created_at: Timestamp,
-        now: Timestamp,
+        age: Duration,
     ) -> SendResult {
-        let too_old = now.since(created_at) >= self.retry_max;
+        let too_old = age >= self.retry_max;
         match verdict {
             SendVerdict::Accepted { wamid } => SendResult::Accepted(wamid),
             SendVerdict::Unsure { reason } => SendResult::Unsure { reason },
@@ -64,7 +63,7 @@ impl SendPolicy {
                 }
             }
             SendVerdict::Unreachable { reason } => SendResult::Retry {
-                at: now.after(UNREACHABLE.wait(attempt, 0)),
+                after: UNREACHABLE.wait(attempt, 0),
                 reason,
             },
             SendVerdict::Rejected {
@@ -73,11 +72,8 @@ impl SendPolicy {
                 reason,
                 ..
             } => {
-                let wait = after.unwrap_or_default().max(PAIR_RATE.wait(attempt, 0));
-                SendResult::Retry {
-                    at: now.after(wait),
-                    reason,
-                }
+                let after = after.unwrap_or_default().max(PAIR_RATE.wait(attempt, 0));
+                SendResult::Retry { after, reason }
             }
             SendVerdict::Rejected {
                 class: FailureClass::NumberRate,
@@ -86,10 +82,7 @@ impl SendPolicy {
                 ..
             } => {
                 let wait = after.unwrap_or_default().max(NUMBER_RATE.wait(attempt, 0));
-                SendResult::PauseNumber {
-                    until: now.after(wait),
-                    reason,
-                }
+                SendResult::PauseNumber { wait, reason }
             }
             SendVerdict::Rejected {
                 class: FailureClass::NumberBlocked,
@@ -98,10 +91,7 @@ impl SendPolicy {
                 ..
             } => {
                 let wait = after.unwrap_or_default().max(self.pause);
-                SendResult::PauseNumber {
-                    until: now.after(wait),
-                    reason,
-                }
+                SendResult::PauseNumber { wait, reason }
             }
         }
     }
@@ -115,7 +105,6 @@ mod tests {
         retry_max: Duration::from_secs(86_400),
         pause: Duration::from_secs(60),
     };
-    const NOW: Timestamp = Timestamp(1_000_000);
 
     fn rejected(class: FailureClass) -> SendVerdict {
         SendVerdict::Rejected {
@@ -127,15 +116,15 @@ mod tests {
     }
 
     fn conclude(verdict: SendVerdict, attempt: Attempt) -> SendResult {
-        POLICY.conclude(verdict, attempt, NOW, NOW)
+        POLICY.conclude(verdict, attempt, Duration::ZERO)
     }
 
     #[test]
     fn a_rate_limit_waits_longer_each_time() {
-        let waits: Vec<i64> = (1..=4)
+        let waits: Vec<u64> = (1..=4)
             .map(
                 |attempt| match conclude(rejected(FailureClass::PairRate), attempt) {
-                    SendResult::Retry { at, .. } => (at.0 - NOW.0) / 1000,
+                    SendResult::Retry { after, .. } => after.as_secs(),
                     other => panic!("{other:?}"),
                 },
             )
@@ -163,9 +152,9 @@ mod tests {
     fn a_blocked_number_pauses_and_an_old_message_ends() {
         let blocked = conclude(rejected(FailureClass::NumberBlocked), 9);
         assert!(matches!(blocked,
-            SendResult::PauseNumber { until, .. } if until == Timestamp(1_060_000)));
-        let old = Timestamp(NOW.0 - 86_400_000);
-        let ended = POLICY.conclude(rejected(FailureClass::PairRate), 1, old, NOW);
+            SendResult::PauseNumber { wait, .. } if wait == Duration::from_secs(60)));
+        let old = Duration::from_secs(86_400);
+        let ended = POLICY.conclude(rejected(FailureClass::PairRate), 1, old);
         assert!(matches!(ended, SendResult::Refused { .. }));
     }
 }

@@ -16,7 +16,7 @@ use tracing::{error, info, warn};
 pub use self::conclude::SendPolicy;
 use self::pace::Pace;
 use crate::clock::Clock;
-use crate::model::{OutgoingState, Timestamp};
+use crate::model::OutgoingState;
 use crate::store::{
     Membership, SendRequest, SendResult, Sending, Sends, Settle, SharedStore, StoreError,
 };
@@ -187,14 +187,13 @@ impl Sender {
         // Paused since the mark: the call was not made, and saying so settles it.
         let result = if self.parts.membership.is_entitled(sending.node) {
             let verdict = self.call(&sending).await;
-            let now = self.parts.clock.now();
             self.settings
                 .policy
-                .conclude(verdict, sending.attempt, sending.created_at, now)
+                .conclude(verdict, sending.attempt, sending.age)
         } else {
             let reason = "the lease was over before the call".to_owned();
             SendResult::Retry {
-                at: self.parts.clock.now(),
+                after: Duration::ZERO,
                 reason,
             }
         };
@@ -276,10 +275,9 @@ impl Sender {
         }
     }
 
-    fn until(&self, due: Option<Timestamp>) -> Duration {
-        let due = due.map_or(POLL, |due| due.since(self.parts.clock.now()).min(POLL));
+    fn until(&self, due: Option<Duration>) -> Duration {
         let refill = self.pace().refill().unwrap_or(PAUSE_MIN);
-        due.max(refill).min(POLL)
+        due.unwrap_or(POLL).max(refill).min(POLL)
     }
 
     fn pace(&self) -> std::sync::MutexGuard<'_, Pace> {

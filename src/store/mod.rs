@@ -26,6 +26,10 @@ pub use membership::{Membership, Timing};
 pub type SharedStore = Arc<dyn Store>;
 
 /// The transitions of the ledger.
+///
+/// Only the store's clock decides when something is due or a lease is over: callers say for how
+/// long, never until when, and are told the same. What they say of the past (when a delivery
+/// arrived) is kept as a record, by its age at that moment.
 #[async_trait]
 pub trait Store: Send + Sync {
     /// The store's random name, part of every tag.
@@ -289,8 +293,8 @@ pub struct ClaimRequest {
 pub struct Claimed {
     /// The turns, oldest due first.
     pub turns: Vec<ClaimedTurn>,
-    /// When the next conversation becomes due, if none more is due now.
-    pub next_due: Option<Timestamp>,
+    /// How long until the next conversation becomes due; zero if more are due now.
+    pub next_due: Option<Duration>,
 }
 
 /// One conversation, claimed, and the messages of its turn.
@@ -308,8 +312,8 @@ pub struct ClaimedTurn {
     pub attempt: Attempt,
     /// Whether nothing of the conversation was handled before.
     pub is_new: bool,
-    /// Since when the turn waits for something that is down, if it does.
-    pub unavailable_since: Option<Timestamp>,
+    /// For how long the turn has waited for something that is down, if it does.
+    pub unavailable_for: Option<Duration>,
     /// What the last attempt failed with.
     pub last_error: Option<String>,
     /// The messages, in order; never empty.
@@ -354,8 +358,8 @@ pub enum TurnEnd {
 /// How a conversation is given back.
 #[derive(Debug, Clone)]
 pub struct Release {
-    /// Not to be claimed before this.
-    pub not_before: Timestamp,
+    /// Not to be claimed before this has passed.
+    pub wait: Duration,
     /// Whether the attempt counts.
     pub counts: bool,
     /// Whether what the turn needs is down.
@@ -389,8 +393,8 @@ pub struct SendRequest {
 pub struct Sends {
     /// Each is marked as sending.
     pub outgoings: Vec<Sending>,
-    /// When the next outgoing becomes due, if none more is due now.
-    pub next_due: Option<Timestamp>,
+    /// How long until the next outgoing becomes due; zero if more are due now.
+    pub next_due: Option<Duration>,
 }
 
 /// One outgoing, marked as sending.
@@ -412,8 +416,8 @@ pub struct Sending {
     pub recipient: Recipient,
     /// The Graph message body without recipient.
     pub body: String,
-    /// When it entered the outbox.
-    pub created_at: Timestamp,
+    /// How long ago it entered the outbox.
+    pub age: Duration,
     /// The turn that decided it.
     pub turn: TurnId,
 }
@@ -434,17 +438,17 @@ pub struct Settle {
 pub enum SendResult {
     /// Accepted under this wamid.
     Accepted(Wamid),
-    /// Surely not sent; try again at this time.
+    /// Surely not sent; try again after a while.
     Retry {
-        /// When.
-        at: Timestamp,
+        /// After how long.
+        after: Duration,
         /// Why.
         reason: String,
     },
-    /// Surely not sent, and nothing of the number can be before this time.
+    /// Surely not sent, and nothing of the number can be for a while.
     PauseNumber {
-        /// Until when the number waits.
-        until: Timestamp,
+        /// For how long the number waits.
+        wait: Duration,
         /// Why.
         reason: String,
     },
@@ -484,8 +488,8 @@ pub struct Backlog {
 pub struct Oldest {
     /// Whose.
     pub conversation: ConversationId,
-    /// When it arrived.
-    pub received_at: Timestamp,
+    /// How long ago it arrived.
+    pub waiting: Duration,
     /// What it waits for.
     pub reason: WaitReason,
 }

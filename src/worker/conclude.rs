@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::{Attempt, Backoff, Failure, Outcome, Reply, Timestamp};
+use crate::model::{Attempt, Backoff, Failure, Outcome, Reply};
 use crate::store::{Release, TurnEnd};
 use crate::whatsapp::compose;
 
@@ -23,8 +23,7 @@ pub struct RetryPolicy {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Circumstances {
     pub(super) attempt: Attempt,
-    pub(super) unavailable_since: Option<Timestamp>,
-    pub(super) now: Timestamp,
+    pub(super) unavailable_for: Option<Duration>,
     /// A random number that spreads retries.
     pub(super) spread: u64,
 }
@@ -80,7 +79,7 @@ impl RetryPolicy {
             .wait(of.attempt, of.spread)
             .max(after.unwrap_or_default());
         Conclusion::Release(Release {
-            not_before: of.now.after(wait),
+            wait,
             counts: true,
             unavailable: false,
             error: Some(reason),
@@ -93,9 +92,7 @@ impl RetryPolicy {
         after: Option<Duration>,
         of: &Circumstances,
     ) -> Conclusion {
-        let down_for = of
-            .unavailable_since
-            .map_or(Duration::ZERO, |since| of.now.since(since));
+        let down_for = of.unavailable_for.unwrap_or_default();
         if down_for >= self.unavailable_max {
             let hours = down_for.as_secs() / 3600;
             let reason = format!("unavailable for {hours} h, the last time: {reason}");
@@ -109,7 +106,7 @@ impl RetryPolicy {
         };
         let wait = grown.wait(1, of.spread).max(after.unwrap_or_default());
         Conclusion::Release(Release {
-            not_before: of.now.after(wait),
+            wait,
             counts: false,
             unavailable: true,
             error: Some(reason),
@@ -142,8 +139,7 @@ mod tests {
     fn at(attempt: Attempt) -> Circumstances {
         Circumstances {
             attempt,
-            unavailable_since: None,
-            now: Timestamp(1_000_000),
+            unavailable_for: None,
             spread: 0,
         }
     }
@@ -157,11 +153,11 @@ mod tests {
 
     #[test]
     fn a_failure_counts_and_the_last_one_is_a_dead_letter() {
-        let waits: Vec<i64> = (1..4)
+        let waits: Vec<u64> = (1..4)
             .map(|attempt| {
                 let release = released(POLICY.conclude(Outcome::failed("no"), &at(attempt)));
                 assert!(release.counts && !release.unavailable);
-                (release.not_before.0 - 1_000_000) / 1000
+                release.wait.as_secs()
             })
             .collect();
         assert_eq!(waits, [1, 2, 4]);
@@ -173,16 +169,15 @@ mod tests {
     fn an_outage_costs_no_attempt_until_it_lasts_too_long() {
         for (down_ms, wait_ms) in [(0, 1000), (40_000, 10_000), (900_000, 30_000)] {
             let of = Circumstances {
-                unavailable_since: Some(Timestamp(1_000_000 - down_ms)),
+                unavailable_for: Some(Duration::from_millis(down_ms)),
                 ..at(4)
             };
             let release = released(POLICY.conclude(Outcome::unavailable("down"), &of));
             assert!(!release.counts && release.unavailable);
-            assert_eq!(release.not_before.0 - of.now.0, wait_ms);
+            assert_eq!(release.wait, Duration::from_millis(wait_ms));
         }
         let of = Circumstances {
-            unavailable_since: Some(Timestamp(0)),
-            now: Timestamp(25 * 3_600_000),
+            unavailable_for: Some(Duration::from_secs(25 * 3600)),
             ..at(1)
         };
         let end = POLICY.conclude(Outcome::unavailable("down"), &of);
@@ -197,7 +192,7 @@ mod tests {
             after: Some(Duration::from_secs(90)),
         };
         let release = released(POLICY.conclude(outcome, &at(1)));
-        assert_eq!(release.not_before.0 - 1_000_000, 90_000);
+        assert_eq!(release.wait, Duration::from_secs(90));
     }
 
     #[test]

@@ -65,6 +65,8 @@ pub struct Worker {
 
 /// The longest wait between two looks: bounds what a lost wake-up can cost.
 const POLL: Duration = Duration::from_secs(1);
+/// The shortest wait after a look that found nothing: what is due may be locked by somebody else.
+const PAUSE_MIN: Duration = Duration::from_millis(5);
 /// The wait after a failed look at the store.
 const AFTER_ERROR: Duration = Duration::from_millis(200);
 
@@ -99,7 +101,7 @@ impl Worker {
             let wait = claimed
                 .turns
                 .is_empty()
-                .then(|| self.until(claimed.next_due));
+                .then(|| claimed.next_due.unwrap_or(POLL).clamp(PAUSE_MIN, POLL));
             for (turn, permit) in claimed.turns.into_iter().zip(permits) {
                 self.start(&turns, turn, permit, &cut);
             }
@@ -162,10 +164,6 @@ impl Worker {
             worker.held.forget(lease);
             drop(permit);
         });
-    }
-
-    fn until(&self, due: Option<crate::model::Timestamp>) -> Duration {
-        due.map_or(POLL, |due| due.since(self.parts.clock.now()).min(POLL))
     }
 }
 

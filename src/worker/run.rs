@@ -103,11 +103,10 @@ impl Worker {
     }
 
     fn conclude(&self, claimed: &ClaimedTurn, called: Called) -> (TurnResult, Conclusion) {
-        let now = self.parts.clock.now();
         match called {
             Called::Cut => {
                 let back = Release {
-                    not_before: now,
+                    wait: Duration::ZERO,
                     counts: false,
                     unavailable: false,
                     error: None,
@@ -117,8 +116,7 @@ impl Worker {
             Called::Decided(outcome) => {
                 let of = Circumstances {
                     attempt: claimed.attempt,
-                    unavailable_since: claimed.unavailable_since,
-                    now,
+                    unavailable_for: claimed.unavailable_for,
                     spread: spread(claimed.messages.first().map(|message| message.key)),
                 };
                 let discarded = matches!(outcome, Outcome::Discard { .. });

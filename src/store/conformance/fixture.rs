@@ -196,9 +196,8 @@ impl Fixture {
         counts: bool,
         unavailable: bool,
     ) -> Written {
-        let not_before = self.clock.now().after(wait);
         let release = Release {
-            not_before,
+            wait,
             counts,
             unavailable,
             error: Some("it broke".into()),

@@ -240,15 +240,15 @@ pub(super) fn settle(tx: &Tx<'_>, settle: &Settle) -> rusqlite::Result<Option<Ou
                 ..Facts::default()
             },
         ),
-        SendResult::Retry { at, reason } => (
+        SendResult::Retry { after, reason } => (
             Evidence::NotSent(attempt),
             Facts {
-                retry_at: Some(*at),
+                retry_at: Some(tx.now.after(*after)),
                 ..Facts::because(reason)
             },
         ),
-        SendResult::PauseNumber { until, reason } => {
-            pause_number(tx, settle.id, *until, reason)?;
+        SendResult::PauseNumber { wait, reason } => {
+            pause_number(tx, settle.id, tx.now.after(*wait), reason)?;
             (Evidence::NotSent(attempt), Facts::because(reason))
         }
         SendResult::Refused { reason } => (Evidence::Refused(attempt), Facts::because(reason)),

@@ -33,7 +33,7 @@ pub(super) fn backlog(conn: &Connection, now: Timestamp) -> rusqlite::Result<Bac
     let (outgoing_open, outgoing_unsure) = conn.prepare_cached(OUTGOING)?.query_row([], pair)?;
     let oldest = conn
         .prepare_cached(OLDEST)?
-        .query_row([now.0], read_oldest)
+        .query_row([now.0], |row| read_oldest(row, now))
         .optional()?;
     Ok(Backlog {
         messages_pending,
@@ -54,7 +54,7 @@ fn count(row: &Row<'_>, at: usize) -> rusqlite::Result<u64> {
     Ok(u64::try_from(row.get::<_, i64>(at)?).unwrap_or(0))
 }
 
-fn read_oldest(row: &Row<'_>) -> rusqlite::Result<Oldest> {
+fn read_oldest(row: &Row<'_>, now: Timestamp) -> rusqlite::Result<Oldest> {
     let owned: bool = row.get(2)?;
     let waits: bool = row.get(3)?;
     let reason = match (owned, waits) {
@@ -64,7 +64,7 @@ fn read_oldest(row: &Row<'_>) -> rusqlite::Result<Oldest> {
     };
     Ok(Oldest {
         conversation: ConversationId(row.get(0)?),
-        received_at: Timestamp(row.get(1)?),
+        waiting: now.since(Timestamp(row.get(1)?)),
         reason,
     })
 }

@@ -56,7 +56,7 @@ pub(super) fn send(tx: &Tx<'_>, send: &SendRequest) -> rusqlite::Result<Option<S
     // Whoever got something asks again at once.
     if sends.outgoings.is_empty() {
         let due = tx.row(NEXT_DUE, [], |row| row.get::<_, Option<i64>>(0))?;
-        sends.next_due = due.flatten().map(Timestamp);
+        sends.next_due = due.flatten().map(|due| Timestamp(due).since(tx.now));
     }
     Ok(Some(sends))
 }
@@ -87,7 +87,7 @@ fn read_sending(tx: &Tx<'_>, node: NodeId, row: &Row<'_>) -> rusqlite::Result<Se
         // Written by Recipient::encode alone.
         recipient: Recipient::decode(&recipient).unwrap_or(Recipient::Phone(recipient)),
         body: row.get(5)?,
-        created_at: Timestamp(row.get(6)?),
+        age: tx.now.since(Timestamp(row.get(6)?)),
         turn: TurnId {
             conversation,
             seq: row.get(7)?,

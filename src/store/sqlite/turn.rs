@@ -1,5 +1,7 @@
 //! CLAIM, FINISH and RELEASE: the conversation row is the lock, and its epoch the fence.
 
+use std::time::Duration;
+
 use rusqlite::{Row, params};
 
 use super::super::{
@@ -45,7 +47,7 @@ pub(super) fn claim(tx: &Tx<'_>, claim: &ClaimRequest) -> rusqlite::Result<Optio
         .flatten();
     Ok(Some(Claimed {
         turns,
-        next_due: next_due.map(Timestamp),
+        next_due: next_due.map(|due| Timestamp(due).since(tx.now)),
     }))
 }
 
@@ -75,7 +77,9 @@ fn take(
             contact: ContactId(row.get(2)?),
             attempt: row.get(3)?,
             is_new: done_seq == 0,
-            unavailable_since: row.get::<_, Option<i64>>(6)?.map(Timestamp),
+            unavailable_for: row
+                .get::<_, Option<i64>>(6)?
+                .map(|since| tx.now.since(Timestamp(since))),
             last_error: row.get(7)?,
             messages: Vec::new(),
         };
@@ -135,7 +139,7 @@ pub(super) fn free_unknown(tx: &Tx<'_>, node: NodeId, keep: &Keep) -> rusqlite::
     for (lease, token) in held {
         if !keep(token, lease) {
             let back = Release {
-                not_before: tx.now,
+                wait: Duration::ZERO,
                 counts: false,
                 unavailable: false,
                 error: None,
@@ -290,7 +294,7 @@ pub(super) fn release(tx: &Tx<'_>, lease: Lease, release: &Release) -> rusqlite:
             lease.conversation.0,
             lease.epoch,
             lease.node.0,
-            release.not_before.0,
+            tx.now.after(release.wait).0,
             i64::from(!release.counts),
             release.unavailable,
             tx.now.0,
