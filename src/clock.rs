@@ -66,6 +66,15 @@ impl Clock {
         }
     }
 
+    /// The time of day of a manual clock; `None` for a real one. For a store whose own clock is
+    /// elsewhere, and which a test moves by this one.
+    pub fn by_hand(&self) -> Option<Timestamp> {
+        match &self.0 {
+            Source::System => None,
+            Source::Manual(_) => Some(self.now()),
+        }
+    }
+
     /// Time since the machine booted, suspend included (`CLOCK_BOOTTIME`): never set, the same
     /// for all processes of the machine. What leases and measured durations use.
     pub fn boottime(&self) -> Duration {

@@ -17,7 +17,9 @@ use crate::model::{
 
 #[cfg(test)]
 mod conformance;
+mod evidence;
 mod membership;
+pub mod postgres;
 pub mod sqlite;
 
 pub use membership::{Membership, Timing};

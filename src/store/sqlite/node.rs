@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rusqlite::params;
 
+use super::super::evidence::Facts;
 use super::super::{Reaped, Renewal};
 use super::outbox;
 use super::tx::Tx;
@@ -75,7 +76,7 @@ pub(super) fn remove(tx: &Tx<'_>, node: NodeId) -> rusqlite::Result<Reaped> {
         Ok((OutgoingId(row.get(0)?), row.get(1)?))
     })?;
     for &(outgoing, attempt) in &sending {
-        let reason = outbox::Facts::because("the process ended while sending");
+        let reason = Facts::because("the process ended while sending");
         outbox::merge(tx, outgoing, Evidence::Lost(attempt), &reason)?;
     }
     if conversations > 0 {

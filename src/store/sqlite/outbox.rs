@@ -1,33 +1,15 @@
 //! The outbox, and the receipts that speak of it. Whatever shows what became of an outgoing, an
 //! answer or a receipt, comes in by [`merge`].
 
-use std::time::Duration;
-
 use rusqlite::{Row, params};
 
+use super::super::evidence::{self, Facts, Reading, Shown};
 use super::super::{DeadKind, SendResult, Settle};
 use super::tx::Tx;
 use crate::model::{
-    Attempt, Backoff, ConversationId, EventKey, Evidence, FailureClass, NumberId, OutgoingId,
-    OutgoingState, Rank, Receipt, ReceiptStatus, Tag, Timestamp, Transition, Wamid,
+    Attempt, ConversationId, EventKey, Evidence, NumberId, OutgoingId, OutgoingState, Receipt,
+    ReceiptStatus, Tag, Timestamp, Transition, Wamid,
 };
-
-/// What comes along with evidence.
-#[derive(Default)]
-pub(super) struct Facts {
-    reason: Option<String>,
-    wamid: Option<Wamid>,
-    retry_at: Option<Timestamp>,
-}
-
-impl Facts {
-    pub(super) fn because(reason: impl Into<String>) -> Self {
-        Self {
-            reason: Some(reason.into()),
-            ..Self::default()
-        }
-    }
-}
 
 /// An outgoing as far as evidence concerns it.
 struct Standing {
@@ -112,7 +94,7 @@ fn enter(
     match state {
         OutgoingState::Pending => {
             hold_back_later(tx, standing)?;
-            promote_head(tx, standing.conversation, facts.retry_at.unwrap_or(tx.now))?;
+            promote_head(tx, standing.conversation, tx.now.after(facts.retry_after.unwrap_or_default()))?;
         }
         OutgoingState::Sent => {
             close_dead_letter(tx, id)?;
@@ -231,29 +213,10 @@ const PAUSE_NUMBER: &str = "
     ON CONFLICT (id) DO UPDATE SET paused_until = max(paused_until, ?2), reason = ?3";
 
 pub(super) fn settle(tx: &Tx<'_>, settle: &Settle) -> rusqlite::Result<Option<OutgoingState>> {
-    let attempt = settle.attempt;
-    let (evidence, facts) = match &settle.result {
-        SendResult::Accepted(wamid) => (
-            Evidence::Accepted(attempt),
-            Facts {
-                wamid: Some(wamid.clone()),
-                ..Facts::default()
-            },
-        ),
-        SendResult::Retry { after, reason } => (
-            Evidence::NotSent(attempt),
-            Facts {
-                retry_at: Some(tx.now.after(*after)),
-                ..Facts::because(reason)
-            },
-        ),
-        SendResult::PauseNumber { wait, reason } => {
-            pause_number(tx, settle.id, tx.now.after(*wait), reason)?;
-            (Evidence::NotSent(attempt), Facts::because(reason))
-        }
-        SendResult::Refused { reason } => (Evidence::Refused(attempt), Facts::because(reason)),
-        SendResult::Unsure { reason } => (Evidence::Lost(attempt), Facts::because(reason)),
-    };
+    if let SendResult::PauseNumber { wait, reason } = &settle.result {
+        pause_number(tx, settle.id, tx.now.after(*wait), reason)?;
+    }
+    let (evidence, facts) = evidence::of_result(settle.attempt, &settle.result);
     merge(tx, settle.id, evidence, &facts)
 }
 
@@ -310,9 +273,7 @@ pub(super) fn receive(
         )?,
     };
     let attempt = tagged.and(tag).map(|tag| tag.attempt);
-    let retryable = receipt
-        .failure
-        .is_some_and(|failure| is_retryable(failure.class));
+    let reading = Reading::of(receipt, attempt);
     tx.execute(
         KEEP_RECEIPT,
         params![
@@ -325,41 +286,15 @@ pub(super) fn receive(
             received_at.0,
             outgoing.map(|id| id.0),
             attempt,
-            receipt.failure.map(|failure| failure.code),
-            retryable,
+            reading.code,
+            reading.retryable,
             receipt.raw,
         ],
     )?;
     if let Some(id) = outgoing {
-        let code = receipt.failure.map(|failure| failure.code);
-        let reading = Reading {
-            status: receipt.status.clone(),
-            of_participant: receipt.participant.is_some(),
-            attempt,
-            code,
-            retryable,
-        };
         read_receipt(tx, id, &receipt.wamid, &reading)?;
     }
     Ok(outgoing)
-}
-
-/// A failure after acceptance that may be tried again: surely not delivered, and only too fast.
-const fn is_retryable(class: FailureClass) -> bool {
-    match class {
-        FailureClass::PairRate | FailureClass::NumberRate => true,
-        FailureClass::NumberBlocked | FailureClass::Ambiguous | FailureClass::Refused => false,
-    }
-}
-
-/// What a receipt, new or parked, says.
-struct Reading {
-    status: ReceiptStatus,
-    /// Whether it speaks of one participant of a group only.
-    of_participant: bool,
-    attempt: Option<Attempt>,
-    code: Option<i64>,
-    retryable: bool,
 }
 
 const RAISE_RANK: &str = "UPDATE outgoing SET rank = max(rank, ?2) WHERE id = ?1";
@@ -370,74 +305,27 @@ fn read_receipt(
     wamid: &Wamid,
     reading: &Reading,
 ) -> rusqlite::Result<()> {
-    let (rank, evidence) = match reading.status {
-        ReceiptStatus::Sent => (Rank::Sent, Evidence::SentReceipt(reading.attempt)),
-        ReceiptStatus::Delivered => (Rank::Delivered, Evidence::Arrived),
-        ReceiptStatus::Read => (Rank::Read, Evidence::Arrived),
-        ReceiptStatus::Played => (Rank::Played, Evidence::Arrived),
-        // What one participant did not get, others may have got: sent again, they had it twice.
-        ReceiptStatus::Failed if reading.of_participant => return Ok(()),
-        ReceiptStatus::Failed => return read_failure(tx, id, reading),
-        ReceiptStatus::Other(_) => return Ok(()),
+    let Some(standing) = tx.row(STANDING, [id.0], read_standing)? else {
+        return Ok(());
     };
-    let wamid = Some(wamid.clone());
-    merge(
-        tx,
-        id,
-        evidence,
-        &Facts {
-            wamid,
-            ..Facts::default()
-        },
-    )?;
-    tx.execute(RAISE_RANK, params![id.0, rank as u8])?;
+    match reading.shows(standing.rank, standing.attempt) {
+        Shown::Nothing => {}
+        Shown::Progress(rank, evidence) => {
+            merge(tx, id, evidence, &Facts::known_as(wamid.clone()))?;
+            tx.execute(RAISE_RANK, params![id.0, rank as u8])?;
+        }
+        Shown::Failure(attempt, evidence, facts) => {
+            merge(tx, id, evidence, &facts)?;
+            tx.execute(MARK_FAILED, params![id.0, attempt])?;
+        }
+        Shown::OldFailure(evidence, facts) => {
+            merge(tx, id, evidence, &facts)?;
+        }
+    }
     Ok(())
 }
 
 const MARK_FAILED: &str = "UPDATE outgoing SET failed_attempt = ?2 WHERE id = ?1";
-/// How long a message waits that Meta accepted first and then called too fast.
-const AFTER_RECEIPT: Backoff = Backoff {
-    first: Duration::from_secs(15),
-    factor: 4,
-    max: Duration::from_secs(3600),
-};
-/// Attempts of such a message; then it is a dead letter.
-const ATTEMPTS_BY_RECEIPT_MAX: Attempt = 6;
-
-fn read_failure(tx: &Tx<'_>, id: OutgoingId, reading: &Reading) -> rusqlite::Result<()> {
-    let Some(standing) = tx.row(STANDING, [id.0], read_standing)? else {
-        return Ok(());
-    };
-    // Meta has been seen to call failed what the person has.
-    if standing.rank >= Rank::Delivered as u8 {
-        return Ok(());
-    }
-    let reason = match reading.code {
-        Some(code) => format!("a receipt says failed, code {code}"),
-        None => "a receipt says failed".to_owned(),
-    };
-    let evidence = if reading.retryable && standing.attempt < ATTEMPTS_BY_RECEIPT_MAX {
-        Evidence::RetryableReceipt(reading.attempt)
-    } else {
-        Evidence::FailedReceipt(reading.attempt)
-    };
-    let retry_at = Some(tx.now.after(AFTER_RECEIPT.wait(standing.attempt, 0)));
-    merge(
-        tx,
-        id,
-        evidence,
-        &Facts {
-            reason: Some(reason),
-            wamid: None,
-            retry_at,
-        },
-    )?;
-    if reading.attempt.is_none_or(|of| of == standing.attempt) {
-        tx.execute(MARK_FAILED, params![id.0, standing.attempt])?;
-    }
-    Ok(())
-}
-
 const SET_WAMID: &str = "UPDATE outgoing SET wamid = ?2 WHERE id = ?1";
 const ADOPT: &str = "
     UPDATE receipt SET outgoing = ?3 WHERE number = ?1 AND wamid = ?2 AND outgoing IS NULL

@@ -1,0 +1,521 @@
+//! The ledger in PostgreSQL, which any number of processes on any number of machines share.
+//!
+//! Only the database's clock counts. Deliveries, ends of turns and settlements are written in
+//! batches: one transaction for whatever waits. Nothing depends on the state of a connection, so
+//! that a pooler may hand out another one for each transaction.
+
+mod address;
+mod answers;
+mod append;
+mod connection;
+mod ending;
+mod fault;
+mod gate;
+mod identity;
+mod lane;
+mod node;
+mod outbox;
+mod parameter;
+mod pool;
+mod read;
+mod receipts;
+mod schema;
+mod sending;
+mod settling;
+#[cfg(test)]
+mod tests;
+mod turn;
+mod tx;
+mod wake;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use self::address::{Address, AddressError};
+use self::address::Connector;
+use self::answers::AnswerLog;
+use self::append::Appending;
+use self::connection::Connection;
+use self::ending::{Ending, Endings};
+use self::fault::Fault;
+use self::lane::Lane;
+use self::pool::Pool;
+use self::settling::Settling;
+use self::tx::{Durability, Session, Tx};
+use self::wake::Wake;
+use super::{
+    Answered, Appended, Arrivals, Backlog, ClaimRequest, Claimed, Commits, DeadLetter, Delivery,
+    Finish, Keep, Reaped, Release, Renewal, SendRequest, Sends, Settle, Store, StoreError, Written,
+};
+use crate::clock::Clock;
+use crate::model::{EventKey, Lease, NodeId, OutgoingId, OutgoingState, StoreId};
+
+/// How a database is used.
+#[derive(Debug, Clone)]
+pub struct PostgresSettings {
+    /// Where it is.
+    pub address: Address,
+    /// The schema that holds every table; lower-case letters, digits and `_`.
+    pub schema: String,
+    /// Connections of this process at most; one more is kept for the lease, one for wake-ups.
+    pub connections: usize,
+    /// How long a connection may take.
+    pub connect_timeout: Duration,
+    /// How long a statement may run on the server.
+    pub statement_timeout: Duration,
+    /// How long a statement waits for a lock.
+    pub lock_timeout: Duration,
+    /// Whether a pooler in transaction mode stands between: then nothing is prepared and nobody
+    /// is woken by another process, who looks every second instead.
+    pub pooled: bool,
+    /// Whether several hosts are taken though no standby is synchronous: a failover may then
+    /// lose what was acknowledged.
+    pub allows_async_failover: bool,
+    /// Deliveries that may wait before [`Store::append`] answers [`StoreError::Behind`].
+    pub queue_max: usize,
+}
+
+/// A [`Store`] in PostgreSQL.
+pub struct PostgresStore {
+    inner: Arc<Inner>,
+    lanes: RwLock<Option<Arc<Lanes>>>,
+    answers: Arc<AnswerLog>,
+}
+
+struct Lanes {
+    deliveries: Lane<Appending>,
+    endings: Lane<Endings>,
+    settlements: Lane<Settling>,
+}
+
+/// What the parts of a store share.
+pub(self) struct Inner {
+    pool: Pool,
+    /// Apart, so that a lease never waits for a connection.
+    leases: Pool,
+    session: Arc<Session>,
+    wake: Arc<Wake>,
+    clock: Clock,
+    transaction_max: Duration,
+    commits: AtomicU64,
+    writes: AtomicU64,
+    fatal: watch::Sender<Option<Arc<str>>>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// Ends of turns and settlements that may wait; who has one more waits for room.
+const STAGE_QUEUE: usize = 1024;
+/// How often a transaction is tried that collided with others.
+const TRIES: u32 = 8;
+/// Beyond the server's own limit for one statement: for the others, and for the way.
+const GRACE: Duration = Duration::from_secs(2);
+/// A process that is frozen inside a transaction holds its locks for so long.
+const IDLE_MAX: Duration = Duration::from_secs(5);
+/// How long answers wait for a delivery that takes them along.
+const ANSWERS_WAIT: Duration = Duration::from_millis(50);
+
+impl PostgresStore {
+    /// Connects, migrates the schema, and starts the writers.
+    ///
+    /// # Errors
+    /// The database can't be reached or refuses something; its schema is newer than this Hapax;
+    /// several hosts without a synchronous standby.
+    ///
+    /// # Panics
+    /// Outside of a Tokio runtime.
+    pub async fn open(settings: &PostgresSettings, clock: Clock) -> Result<Self, StoreError> {
+        let connector = connector(settings, &clock)?;
+        let connection = connect(&connector).await?;
+        schema::migrate(&connection.client, &settings.schema, &clock).await?;
+        check_failover(&connection, settings).await?;
+        let session = Session {
+            clock: clock.clone(),
+            settings: settings.session(),
+            prepares: !settings.pooled,
+            has_timeline: schema::timeline(&connection.client).await.is_some(),
+            store: schema::store_id(&connection.client, &settings.schema).await?,
+        };
+        if !session.has_timeline {
+            tracing::warn!("the database does not tell its timeline: a failover is not noticed");
+        }
+        drop(connection);
+        let wait_max = settings.connect_timeout + GRACE;
+        let inner = Arc::new(Inner {
+            pool: Pool::new(&connector, settings.connections, wait_max, &clock),
+            leases: Pool::new(&connector, 1, wait_max, &clock),
+            session: Arc::new(session),
+            wake: Arc::new(Wake::new()),
+            clock,
+            transaction_max: settings.statement_timeout + GRACE,
+            commits: AtomicU64::new(0),
+            writes: AtomicU64::new(0),
+            fatal: watch::Sender::new(None),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        });
+        Ok(Self::start(inner, connector, settings))
+    }
+
+    fn start(inner: Arc<Inner>, connector: Arc<Connector>, settings: &PostgresSettings) -> Self {
+        let answers = Arc::new(AnswerLog::default());
+        let appending = Appending {
+            answers: Arc::clone(&answers),
+        };
+        // So few connections write deliveries: batches grow instead, and others get their turn.
+        let writers = (settings.connections / 4).max(1);
+        let lanes = Lanes {
+            deliveries: Lane::open(&inner, appending, settings.queue_max, writers),
+            endings: Lane::open(&inner, Endings, STAGE_QUEUE, 1),
+            settlements: Lane::open(&inner, Settling, STAGE_QUEUE, 1),
+        };
+        inner.tasks.spawn(record_answers(Arc::clone(&inner), Arc::clone(&answers)));
+        if !settings.pooled {
+            let channel = format!("hapax_{}", settings.schema);
+            inner.tasks.spawn(wake::run(
+                Arc::clone(&inner.wake),
+                connector,
+                channel,
+                inner.clock.clone(),
+                inner.stop.clone(),
+            ));
+        }
+        Self {
+            inner,
+            lanes: RwLock::new(Some(Arc::new(lanes))),
+            answers,
+        }
+    }
+
+    /// Migrates the schema and disconnects again; answers its version.
+    ///
+    /// # Errors
+    /// As for [`PostgresStore::open`].
+    pub async fn migrate(settings: &PostgresSettings, clock: &Clock) -> Result<u32, StoreError> {
+        let connection = connect(&*connector(settings, clock)?).await?;
+        schema::migrate(&connection.client, &settings.schema, clock).await?;
+        Ok(schema::VERSION)
+    }
+
+    fn lanes(&self) -> Result<Arc<Lanes>, StoreError> {
+        let lanes = self.lanes.read().unwrap_or_else(PoisonError::into_inner);
+        let closed = || StoreError::Unavailable("the store is closed".to_owned());
+        lanes.as_ref().map(Arc::clone).ok_or_else(closed)
+    }
+}
+
+impl PostgresSettings {
+    /// What every transaction sets for itself.
+    fn session(&self) -> String {
+        format!(
+            "SET LOCAL search_path = \"{}\"; SET LOCAL statement_timeout = {}; \
+             SET LOCAL lock_timeout = {}; SET LOCAL idle_in_transaction_session_timeout = {}",
+            self.schema,
+            self.statement_timeout.as_millis(),
+            self.lock_timeout.as_millis(),
+            self.statement_timeout.min(IDLE_MAX).as_millis(),
+        )
+    }
+}
+
+fn connector(settings: &PostgresSettings, clock: &Clock) -> Result<Arc<Connector>, StoreError> {
+    let address = settings.address.clone().with_connect_timeout(settings.connect_timeout);
+    let connector = address.connector(clock.clone());
+    connector.map(Arc::new).map_err(|error| StoreError::Open(error.to_string()))
+}
+
+async fn connect(connector: &Connector) -> Result<Connection, StoreError> {
+    let opened = Connection::open(connector, None).await;
+    opened.map_err(|error| StoreError::Open(error.to_string()))
+}
+
+/// With several hosts another one may take over; what it never got is then lost.
+async fn check_failover(
+    connection: &Connection,
+    settings: &PostgresSettings,
+) -> Result<(), StoreError> {
+    if settings.address.hosts() < 2 || settings.allows_async_failover {
+        return Ok(());
+    }
+    if schema::has_synchronous_standby(&connection.client).await? {
+        return Ok(());
+    }
+    Err(StoreError::Open(
+        "several hosts, but commits wait for no standby (synchronous_standby_names is empty): a \
+         failover could lose messages that were acknowledged. Set synchronous_standby_names on \
+         the server, or store.async_failover = \"allow\" here"
+            .to_owned(),
+    ))
+}
+
+/// Records answers that no delivery takes along.
+async fn record_answers(inner: Arc<Inner>, answers: Arc<AnswerLog>) {
+    loop {
+        let wait = async {
+            answers.arrived.notified().await;
+            inner.clock.sleep(ANSWERS_WAIT).await;
+        };
+        let stopping = inner.stop.run_until_cancelled(wait).await.is_none();
+        let waiting = answers.take();
+        if !waiting.is_empty() {
+            // May be lost: they are only for diagnosis.
+            let record = async move |tx: &mut Tx| {
+                append::queue_answers(tx, &waiting);
+                Ok(())
+            };
+            let _ = inner.transact(Durability::Relaxed, record).await;
+        }
+        if stopping {
+            return;
+        }
+    }
+}
+
+impl Inner {
+    /// Runs `body` in a transaction and commits it; again when it collided with another one.
+    pub(self) async fn transact<R>(
+        &self,
+        durability: Durability,
+        body: impl AsyncFn(&mut Tx) -> Result<R, Fault>,
+    ) -> Result<R, Fault> {
+        self.transact_on(&self.pool, durability, body).await
+    }
+
+    async fn transact_on<R>(
+        &self,
+        pool: &Pool,
+        durability: Durability,
+        body: impl AsyncFn(&mut Tx) -> Result<R, Fault>,
+    ) -> Result<R, Fault> {
+        let mut tries = 1;
+        loop {
+            match self.attempt(pool, durability, &body).await {
+                Err(Fault::Again(_)) if tries < TRIES => tries += 1,
+                known => return known,
+            }
+        }
+    }
+
+    async fn attempt<R>(
+        &self,
+        pool: &Pool,
+        durability: Durability,
+        body: &impl AsyncFn(&mut Tx) -> Result<R, Fault>,
+    ) -> Result<R, Fault> {
+        let mut tx = Tx::new(pool.lend().await?, Arc::clone(&self.session), durability);
+        let whole = async {
+            let value = body(&mut tx).await?;
+            if !tx.is_over() {
+                tx.commit().await?;
+            }
+            Ok(value)
+        };
+        let done = match self.clock.timeout(self.transaction_max, whole).await {
+            Ok(done) => done,
+            Err(_) if tx.may_be_committed() => Err(Fault::Lost),
+            Err(_) => Err(Fault::Unavailable(format!(
+                "no answer of the database within {:?}",
+                self.transaction_max
+            ))),
+        };
+        match &done {
+            Ok(_) => self.wake.tell(tx.woke_turns, tx.woke_sends),
+            Err(fault) if fault.leaves_connection() => tx.undo().await,
+            Err(_) => {}
+        }
+        done
+    }
+
+    /// A transaction that carried so many operations is on disk.
+    pub(self) fn count(&self, operations: usize) {
+        self.commits.fetch_add(1, Ordering::Relaxed);
+        self.writes.fetch_add(operations as u64, Ordering::Relaxed);
+    }
+
+    async fn synced<R>(
+        &self,
+        body: impl AsyncFn(&mut Tx) -> Result<R, Fault>,
+    ) -> Result<R, StoreError> {
+        let done = self.transact(Durability::Synced, body).await.map_err(StoreError::from)?;
+        self.count(1);
+        Ok(done)
+    }
+
+    async fn relaxed<R>(
+        &self,
+        body: impl AsyncFn(&mut Tx) -> Result<R, Fault>,
+    ) -> Result<R, StoreError> {
+        self.transact(Durability::Relaxed, body).await.map_err(StoreError::from)
+    }
+
+    /// For a node that may have been declared dead.
+    async fn as_node<R>(
+        &self,
+        node: NodeId,
+        body: impl AsyncFn(&mut Tx) -> Result<R, Fault>,
+    ) -> Result<R, StoreError> {
+        match self.transact(Durability::Synced, body).await {
+            Err(Fault::DeadNode) => Err(StoreError::DeadNode(node)),
+            done => {
+                self.count(1);
+                done.map_err(StoreError::from)
+            }
+        }
+    }
+
+    async fn lease<R>(
+        &self,
+        durability: Durability,
+        body: impl AsyncFn(&mut Tx) -> Result<R, Fault>,
+    ) -> Result<R, StoreError> {
+        let done = self.transact_on(&self.leases, durability, body).await;
+        done.map_err(StoreError::from)
+    }
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    fn id(&self) -> StoreId {
+        self.inner.session.store
+    }
+
+    fn turns_changed(&self) -> watch::Receiver<u64> {
+        self.inner.wake.turns.subscribe()
+    }
+
+    fn sends_changed(&self) -> watch::Receiver<u64> {
+        self.inner.wake.sends.subscribe()
+    }
+
+    fn fatal(&self) -> watch::Receiver<Option<Arc<str>>> {
+        // A database comes back, and this process needs nothing but it.
+        self.inner.fatal.subscribe()
+    }
+
+    async fn join(&self, ttl: Duration) -> Result<NodeId, StoreError> {
+        let join = async move |tx: &mut Tx| node::join(tx, ttl).await;
+        self.inner.lease(Durability::Synced, join).await
+    }
+
+    async fn renew(&self, node: NodeId, ttl: Duration) -> Result<Renewal, StoreError> {
+        let renew = async move |tx: &mut Tx| node::renew(tx, node, ttl).await;
+        let (renewal, others) = self.inner.lease(Durability::Relaxed, renew).await?;
+        self.inner.wake.others.store(others, Ordering::Relaxed);
+        Ok(renewal)
+    }
+
+    async fn leave(&self, node: NodeId) -> Result<(), StoreError> {
+        let leave = async move |tx: &mut Tx| node::leave(tx, node).await;
+        self.inner.lease(Durability::Synced, leave).await
+    }
+
+    async fn reap(&self) -> Result<Vec<Reaped>, StoreError> {
+        self.inner.lease(Durability::Synced, async |tx: &mut Tx| node::reap(tx).await).await
+    }
+
+    async fn append(&self, delivery: Arc<Delivery>) -> Result<Appended, StoreError> {
+        self.lanes()?.deliveries.try_write(delivery).await
+    }
+
+    fn answered(&self, answered: Answered) {
+        self.answers.add(answered);
+    }
+
+    async fn claim(&self, claim: ClaimRequest) -> Result<Claimed, StoreError> {
+        let body = async move |tx: &mut Tx| turn::claim(tx, &claim).await;
+        self.inner.as_node(claim.node, body).await
+    }
+
+    async fn free_unknown(&self, node: NodeId, keep: Keep) -> Result<Vec<Lease>, StoreError> {
+        let held = async move |tx: &mut Tx| read::held(tx, node).await;
+        let held = self.inner.relaxed(held).await?;
+        let mut freed = Vec::new();
+        for (token, lease) in held {
+            if keep(token, lease) {
+                continue;
+            }
+            let back = Release {
+                wait: Duration::ZERO,
+                counts: false,
+                unavailable: false,
+                error: None,
+            };
+            // Under its epoch: freed by now, or finished, it is fenced.
+            if self.release(lease, back).await? == Written::Done {
+                freed.push(lease);
+            }
+        }
+        Ok(freed)
+    }
+
+    async fn finish(&self, lease: Lease, finish: Finish) -> Result<Written, StoreError> {
+        self.lanes()?.endings.write((lease, Ending::Finish(finish))).await
+    }
+
+    async fn release(&self, lease: Lease, release: Release) -> Result<Written, StoreError> {
+        self.lanes()?.endings.write((lease, Ending::Release(release))).await
+    }
+
+    async fn send(&self, send: SendRequest) -> Result<Sends, StoreError> {
+        let node = send.node;
+        let body = async move |tx: &mut Tx| sending::send(tx, &send).await;
+        self.inner.as_node(node, body).await
+    }
+
+    async fn settle(&self, settle: Settle) -> Result<OutgoingState, StoreError> {
+        let id = settle.id;
+        let settled = self.lanes()?.settlements.write(settle).await?;
+        settled.ok_or_else(|| StoreError::Refused(format!("there is no {id}")))
+    }
+
+    async fn expire_unsure(
+        &self,
+        healthy: bool,
+        unsure_wait: Duration,
+    ) -> Result<Vec<OutgoingId>, StoreError> {
+        let wait_ms = i64::try_from(unsure_wait.as_millis()).unwrap_or(i64::MAX / 4);
+        let count = async move |tx: &mut Tx| settling::count_healthy(tx, healthy).await;
+        self.inner.relaxed(count).await?;
+        let expire = async move |tx: &mut Tx| settling::expire(tx, wait_ms).await;
+        self.inner.synced(expire).await
+    }
+
+    async fn backlog(&self) -> Result<Backlog, StoreError> {
+        self.inner.relaxed(async |tx: &mut Tx| read::backlog(tx).await).await
+    }
+
+    async fn dead_letters(&self, limit: u32) -> Result<Vec<DeadLetter>, StoreError> {
+        self.inner.relaxed(async move |tx: &mut Tx| read::dead_letters(tx, limit).await).await
+    }
+
+    async fn arrivals(&self, key: EventKey) -> Result<Option<Arrivals>, StoreError> {
+        self.inner.relaxed(async move |tx: &mut Tx| read::arrivals(tx, key).await).await
+    }
+
+    fn commits(&self) -> Commits {
+        Commits {
+            commits: self.inner.commits.load(Ordering::Relaxed),
+            writes: self.inner.writes.load(Ordering::Relaxed),
+        }
+    }
+
+    async fn close(&self) {
+        // Whoever still writes holds the lanes; they end with the last one.
+        let lanes = self.lanes.write().unwrap_or_else(PoisonError::into_inner).take();
+        drop(lanes);
+        self.inner.stop.cancel();
+        self.inner.tasks.close();
+        let written = self.inner.tasks.wait();
+        if self.inner.clock.timeout(self.inner.transaction_max, written).await.is_err() {
+            tracing::warn!("the database did not take everything before the end");
+        }
+        self.inner.pool.close();
+        self.inner.leases.close();
+    }
+}

@@ -1,0 +1,134 @@
+//! SETTLE: what became of sends, in batches; and the unsure ones whose wait is over.
+
+use async_trait::async_trait;
+
+use super::super::evidence::{self, Facts};
+use super::super::{SendResult, Settle};
+use super::fault::Fault;
+use super::lane::Batch;
+use super::outbox::{Book, LOCK, LOCK_OF, STANDINGS, read_adopted, read_attempt};
+use super::parameter::{indexed, parameters, storable};
+use super::tx::Tx;
+use crate::model::{Attempt, Evidence, OutgoingId, OutgoingState};
+
+/// The lane of settlements.
+pub(super) struct Settling;
+
+#[async_trait]
+impl Batch for Settling {
+    type Item = Settle;
+    /// `None` when there is no such outgoing.
+    type Answer = Option<OutgoingState>;
+
+    fn weight(_: &Settle) -> usize {
+        1
+    }
+
+    async fn write(&self, tx: &mut Tx, items: &[Settle]) -> Result<Vec<Self::Answer>, Fault> {
+        let ids: Vec<i64> = items.iter().map(|settle| settle.id.0).collect();
+        tx.queue(LOCK_OF, parameters![ids.clone()]);
+        let standings = tx.queue(STANDINGS, parameters![ids]);
+        let adopted = queue_accepted(tx, items);
+        let mut answers = tx.flush().await?;
+        let mut book = Book::default();
+        book.read(&answers.take(standings))?;
+        for settle in items {
+            if let SendResult::PauseNumber { wait, reason } = &settle.result
+                && let Some(number) = book.number(settle.id)
+            {
+                let until = tx.now().after(*wait);
+                let parameters = parameters![number.to_owned(), until.0, storable(reason)];
+                tx.queue(PAUSE_NUMBER, parameters);
+            }
+            let (evidence, facts) = evidence::of_result(settle.attempt, &settle.result);
+            book.merge(tx.now(), settle.id, evidence, facts);
+        }
+        if let Some(adopted) = adopted {
+            read_adopted(&mut book, tx.now(), &answers.take(adopted));
+        }
+        let told = items.iter().map(|settle| book.state(settle.id)).collect();
+        book.write(tx);
+        Ok(told)
+    }
+}
+
+const PAUSE_NUMBER: &str = "
+    INSERT INTO number (id, paused_until, reason) VALUES ($1, $2, $3)
+    ON CONFLICT (id) DO UPDATE
+       SET paused_until = greatest(number.paused_until, excluded.paused_until),
+           reason = excluded.reason";
+const LEARN_ACCEPTED: &str = "
+    INSERT INTO wamid (number, wamid, outgoing, conversation, at)
+    SELECT DISTINCT ON (o.number, n.wamid) o.number, n.wamid, o.id, o.conversation, now_ms()
+      FROM unnest($1::int8[], $2::text[]) AS n(id, wamid) JOIN outgoing o ON o.id = n.id
+     ORDER BY o.number, n.wamid, o.id
+    ON CONFLICT (number, wamid)
+    DO UPDATE SET outgoing = coalesce(wamid.outgoing, excluded.outgoing),
+                  conversation = coalesce(wamid.conversation, excluded.conversation)";
+const ADOPT_ACCEPTED: &str = "
+    UPDATE receipt r SET outgoing = o.id
+      FROM unnest($1::int8[], $2::text[]) AS n(id, wamid) JOIN outgoing o ON o.id = n.id
+     WHERE r.number = o.number AND r.wamid = n.wamid AND r.outgoing IS NULL
+    RETURNING r.outgoing, r.wamid, r.status, r.attempt, r.code, r.retryable,
+              r.participant <> ''";
+
+/// Those that Meta has accepted are known by their wamids from now on.
+fn queue_accepted(tx: &mut Tx, items: &[Settle]) -> Option<super::tx::Slot> {
+    let accepted = items.iter().filter_map(|settle| match &settle.result {
+        SendResult::Accepted(wamid) => Some((settle.id.0, indexed(wamid.as_str()))),
+        _ => None,
+    });
+    let (ids, wamids): (Vec<i64>, Vec<String>) = accepted.unzip();
+    if ids.is_empty() {
+        return None;
+    }
+    tx.queue(LEARN_ACCEPTED, parameters![ids.clone(), wamids.clone()]);
+    Some(tx.queue(ADOPT_ACCEPTED, parameters![ids, wamids]))
+}
+
+// Unsure -------------------------------------------------------------------------------------
+
+const COUNT_HEALTHY: &str = "
+    UPDATE ledger
+       SET healthy_ms = healthy_ms
+                      + CASE WHEN $1 THEN greatest(0, least(now_ms() - healthy_at, $2)) ELSE 0 END,
+           healthy_at = greatest(healthy_at, now_ms())";
+const OVERDUE: &str = "
+    SELECT conversation, outgoing FROM outbox
+     WHERE state = 2 AND unsure_at_ms <= (SELECT healthy_ms FROM ledger) - $1
+     ORDER BY unsure_at_ms LIMIT 200";
+const STILL_UNSURE: &str = "SELECT id, attempt FROM outgoing WHERE id = ANY($1) AND state = 2";
+/// The longest step of the healthy clock: a pause of ours is not time in which receipts came.
+const HEALTHY_STEP_MAX_MS: i64 = 2_000;
+
+/// Counts healthy time in a transaction of its own: the row is everybody's.
+pub(super) async fn count_healthy(tx: &mut Tx, healthy: bool) -> Result<(), Fault> {
+    tx.queue(COUNT_HEALTHY, parameters![healthy, HEALTHY_STEP_MAX_MS]);
+    tx.commit().await.map(drop)
+}
+
+/// Ends the wait of those that have waited for `unsure_wait_ms` of healthy time.
+pub(super) async fn expire(tx: &mut Tx, unsure_wait_ms: i64) -> Result<Vec<OutgoingId>, Fault> {
+    let overdue = tx.queue(OVERDUE, parameters![unsure_wait_ms]);
+    let overdue = tx.flush().await?.take(overdue);
+    if overdue.is_empty() {
+        return Ok(Vec::new());
+    }
+    let conversations: Vec<i64> = overdue.iter().map(|row| row.get(0)).collect();
+    let ids: Vec<i64> = overdue.iter().map(|row| row.get(1)).collect();
+    tx.queue(LOCK, parameters![conversations]);
+    let standings = tx.queue(STANDINGS, parameters![ids.clone()]);
+    let unsure = tx.queue(STILL_UNSURE, parameters![ids]);
+    let mut answers = tx.flush().await?;
+    let mut book = Book::default();
+    book.read(&answers.take(standings))?;
+    let mut ended = Vec::new();
+    for row in answers.take(unsure) {
+        let (id, attempt): (OutgoingId, Attempt) = (OutgoingId(row.get(0)), read_attempt(row.get(1)));
+        let reason = Facts::because("nobody learnt whether it was sent: no receipt came");
+        book.merge(tx.now(), id, Evidence::WaitOver(attempt), reason);
+        ended.push(id);
+    }
+    book.write(tx);
+    Ok(ended)
+}

@@ -1,0 +1,136 @@
+//! Wake-ups between processes: `LISTEN` and a `NOTIFY` that waits a moment for more, both on a
+//! connection of their own. Never inside a transaction that writes: a `NOTIFY` holds a lock of
+//! the whole database until its commit. Only hints: who waits looks again by itself.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio_postgres::types::Type;
+use tokio_util::sync::CancellationToken;
+
+use super::address::Connector;
+use super::connection::{Connection, Listener};
+use crate::clock::Clock;
+
+/// What may have become possible, for this process and for others.
+pub(super) struct Wake {
+    pub(super) turns: watch::Sender<u64>,
+    pub(super) sends: watch::Sender<u64>,
+    /// Whether other nodes are there to be told.
+    pub(super) others: AtomicBool,
+    tells_turns: AtomicBool,
+    tells_sends: AtomicBool,
+    something: Notify,
+    /// Our own notices come back to us, too.
+    backend: AtomicI32,
+}
+
+/// How long a notice waits for more of its kind.
+const DEBOUNCE: Duration = Duration::from_millis(20);
+/// The wait before a lost connection is made anew.
+const RECONNECT: Duration = Duration::from_secs(1);
+const TURNS: &str = "turns";
+const SENDS: &str = "sends";
+
+impl Wake {
+    pub(super) fn new() -> Self {
+        Self {
+            turns: watch::Sender::new(0),
+            sends: watch::Sender::new(0),
+            others: AtomicBool::new(false),
+            tells_turns: AtomicBool::new(false),
+            tells_sends: AtomicBool::new(false),
+            something: Notify::new(),
+            backend: AtomicI32::new(0),
+        }
+    }
+
+    /// A transaction of this process has made something possible.
+    pub(super) fn tell(&self, turns: bool, sends: bool) {
+        if turns {
+            bump(&self.turns);
+        }
+        if sends {
+            bump(&self.sends);
+        }
+        if (turns || sends) && self.others.load(Ordering::Relaxed) {
+            self.tells_turns.fetch_or(turns, Ordering::Relaxed);
+            self.tells_sends.fetch_or(sends, Ordering::Relaxed);
+            self.something.notify_one();
+        }
+    }
+
+    fn hear(&self, backend: i32, word: &str) {
+        if backend == self.backend.load(Ordering::Relaxed) {
+            return;
+        }
+        match word {
+            TURNS => bump(&self.turns),
+            SENDS => bump(&self.sends),
+            _ => {}
+        }
+    }
+}
+
+fn bump(changed: &watch::Sender<u64>) {
+    changed.send_modify(|count| *count += 1);
+}
+
+/// Listens and tells until `stop`.
+pub(super) async fn run(
+    wake: Arc<Wake>,
+    connector: Arc<Connector>,
+    channel: String,
+    clock: Clock,
+    stop: CancellationToken,
+) {
+    while !stop.is_cancelled() {
+        if let Some(connection) = listen(&wake, &connector, &channel).await {
+            // Whatever was told while nobody listened.
+            bump(&wake.turns);
+            bump(&wake.sends);
+            let telling = tell_others(&wake, &connection, &channel, &clock);
+            if stop.run_until_cancelled(telling).await.is_none() {
+                return;
+            }
+        }
+        stop.run_until_cancelled(clock.sleep(RECONNECT)).await;
+    }
+}
+
+async fn listen(wake: &Arc<Wake>, connector: &Connector, channel: &str) -> Option<Connection> {
+    let heard = Arc::clone(wake);
+    let listener: Listener =
+        Box::new(move |notice| heard.hear(notice.process_id(), notice.payload()));
+    let connection = Connection::open(connector, Some(listener)).await.ok()?;
+    let client = &connection.client;
+    let pid = client.query_typed("SELECT pg_backend_pid()", &[]).await.ok()?;
+    wake.backend.store(pid.first()?.get(0), Ordering::Relaxed);
+    client.batch_execute(&format!("LISTEN \"{channel}\"")).await.ok()?;
+    Some(connection)
+}
+
+/// Returns when the connection is lost.
+async fn tell_others(wake: &Wake, connection: &Connection, channel: &str, clock: &Clock) {
+    loop {
+        tokio::select! {
+            () = wake.something.notified() => {}
+            () = connection.ended() => return,
+        }
+        clock.sleep(DEBOUNCE).await;
+        let words = [(&wake.tells_turns, TURNS), (&wake.tells_sends, SENDS)];
+        for (tells, word) in words {
+            if !tells.swap(false, Ordering::Relaxed) {
+                continue;
+            }
+            let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 2] =
+                [(&channel, Type::TEXT), (&word, Type::TEXT)];
+            let told = connection.client.query_typed("SELECT pg_notify($1, $2)", &parameters);
+            if told.await.is_err() {
+                return;
+            }
+        }
+    }
+}
