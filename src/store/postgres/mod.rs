@@ -37,8 +37,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use self::address::{Address, AddressError};
-use self::address::Connector;
+pub use self::address::{Address, AddressError, ConnectError, Connector, Messages};
 use self::answers::AnswerLog;
 use self::append::Appending;
 use self::connection::Connection;
