@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 
 use crate::admin::{self, AdminParts};
 use crate::clock::Clock;
-use crate::config::{Config, HandlerConfig, LogIdentifiers, StoreUrl, TurnPolicy};
+use crate::config::{Config, HandlerConfig, LogIdentifiers, TurnPolicy};
 use crate::handler::{
     Ask, AskSettings, BotSettings, Echo, Forward, ForwardSettings, SettingsError,
 };
@@ -20,7 +20,6 @@ use crate::ingress::{Ingress, IngressLimits, IngressParts};
 use crate::listener::Limits;
 use crate::model::{Backoff, Handler};
 use crate::sender::{SendPolicy, Sender, SenderParts, SenderSettings};
-use crate::store::sqlite::{SqliteSettings, SqliteStore};
 use crate::store::{Membership, Policy, SharedStore, StoreError, Timing};
 use crate::telemetry::Metrics;
 use crate::whatsapp::{AppSecrets, Graph, GraphSettings, VerifyTokens, signature};
@@ -67,25 +66,6 @@ pub(super) struct Stages {
     pub(super) worker: Arc<Worker>,
     pub(super) sender: Arc<Sender>,
     pub(super) admin: Router,
-}
-
-/// Opens the store; blocks a thread of its own while the file is made ready.
-pub(super) async fn store(config: &Config, clock: Clock) -> Result<SharedStore, StartError> {
-    let path = match &config.store.url {
-        StoreUrl::Sqlite(path) => path.clone(),
-        StoreUrl::Postgres(_) => {
-            let reason = "PostgreSQL is not in this version; use sqlite:PATH".to_owned();
-            return Err(StoreError::Open(reason).into());
-        }
-    };
-    let settings = SqliteSettings {
-        path,
-        queue_max: config.store.queue_max,
-        wal_max: config.store.wal_max,
-    };
-    let opened = tokio::task::spawn_blocking(move || SqliteStore::open(&settings, clock)).await;
-    let store = opened.map_err(|_| StoreError::Open("opening it panicked".to_owned()))??;
-    Ok(Arc::new(store))
 }
 
 pub(super) async fn stages(

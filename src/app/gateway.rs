@@ -7,9 +7,10 @@ use std::sync::Arc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info};
 
+use super::store::place;
 use super::{Listeners, Parts, Running, StartError, start};
 use crate::clock::Clock;
-use crate::config::{self, Loaded, LogConfig, Sources, StoreUrl};
+use crate::config::{self, Loaded, LogConfig, Sources};
 use crate::model::Handler;
 use crate::telemetry::{self, LogError, LogFormat, logging};
 
@@ -184,19 +185,9 @@ fn announce(running: &Running, loaded: &Loaded, handler: &str) {
         "  verify token  from {}",
         loaded.origins.of("whatsapp.verify_token")
     );
-    println!("  store         {}", store_place(&config.store.url));
+    println!("  store         {}", place(&config.store));
     println!("  handler       {handler}");
     println!("  admin         http://{}/metrics", running.admin);
     info!(public = %running.public, bot = %running.bot, admin = %running.admin,
-          handler, store = store_place(&config.store.url), "serving");
-}
-
-fn store_place(url: &StoreUrl) -> String {
-    match url {
-        StoreUrl::Sqlite(path) => {
-            let whole = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-            format!("sqlite:{}", whole.display())
-        }
-        StoreUrl::Postgres(_) => "postgres".to_owned(),
-    }
+          handler, store = place(&config.store), "serving");
 }

@@ -2,6 +2,7 @@
 
 mod build;
 mod gateway;
+pub mod store;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -99,7 +100,7 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Running, StartError>
         clock,
         handler,
     } = parts;
-    let store = build::store(config, clock.clone()).await?;
+    let store = store::open(&config.store, clock.clone()).await?;
     let built = build::stages(config, store.clone(), clock.clone(), handler).await?;
     let running = Running {
         public: build::address(&listeners.public)?,

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::fault;
+use crate::app::store;
 use crate::clock::Clock;
-use crate::config::{self, Sources, StoreUrl};
-use crate::store::sqlite::SqliteStore;
+use crate::config::{self, Sources};
 
 #[derive(Debug, Args)]
 pub(super) struct Migrate {
@@ -22,17 +22,14 @@ pub(super) struct Migrate {
 
 impl Migrate {
     #[expect(clippy::print_stdout, reason = "for the person who typed the command")]
-    pub(super) fn run(self) -> ExitCode {
-        let url = match config::load_store_url(Sources::from_process(self.config, self.env_file)) {
-            Ok(url) => url,
+    pub(super) async fn run(self) -> ExitCode {
+        let config = match config::load_store(Sources::from_process(self.config, self.env_file)) {
+            Ok(config) => config,
             Err(faults) => return fault(&faults.to_string()),
         };
-        let StoreUrl::Sqlite(path) = url else {
-            return fault("store.url (HAPAX_STORE): PostgreSQL is not in this version");
-        };
-        match SqliteStore::migrate(&path, &Clock::system()) {
+        match store::migrate(&config, &Clock::system()).await {
             Ok(version) => {
-                println!("{} has schema {version}", path.display());
+                println!("{} has schema {version}", store::place(&config));
                 ExitCode::SUCCESS
             }
             Err(error) => fault(&format!("store.url (HAPAX_STORE): {error}")),

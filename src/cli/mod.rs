@@ -41,7 +41,7 @@ impl Cli {
             Command::Serve(serve) => serve.run().await,
             Command::Dev(dev) => dev.run().await,
             Command::Config(show) => show.run(),
-            Command::Migrate(migrate) => migrate.run(),
+            Command::Migrate(migrate) => migrate.run().await,
             Command::Bench(bench) => bench.run().await,
         }
     }

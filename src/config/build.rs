@@ -81,7 +81,7 @@ fn door(reader: &mut Reader, listen: &str, token: &str) -> DoorConfig {
     }
 }
 
-fn store(reader: &mut Reader) -> StoreConfig {
+pub(super) fn store(reader: &mut Reader) -> StoreConfig {
     StoreConfig {
         url: reader.value("store.url", store_url),
         queue_max: reader.value("store.queue_max", value::count),

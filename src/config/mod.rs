@@ -76,15 +76,16 @@ pub fn load(sources: Sources) -> Result<Loaded, Faults> {
     })
 }
 
-/// Reads only where the ledger is: enough to migrate it.
+/// Reads only what concerns the ledger: enough to migrate it.
 ///
 /// # Errors
-/// What is wrong with that one setting, or with the places that settings come from.
-pub fn load_store_url(sources: Sources) -> Result<StoreUrl, Faults> {
+/// What is wrong with those settings, or with the places that settings come from.
+pub fn load_store(sources: Sources) -> Result<StoreConfig, Faults> {
     let mut reader = Reader::new(gather::gather(&sources));
-    let url = reader.value("store.url", build::store_url);
+    let store = build::store(&mut reader);
+    relations::postgres(&mut reader, &store.postgres);
     reader.finish()?;
-    Ok(url)
+    Ok(store)
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ fn bodies(reader: &mut Reader, public: &PublicConfig) {
     );
 }
 
-fn postgres(reader: &mut Reader, postgres: &PostgresConfig) {
+pub(super) fn postgres(reader: &mut Reader, postgres: &PostgresConfig) {
     reader.relation(
         postgres.lock_timeout <= postgres.statement_timeout,
         "store.lock_timeout",

@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use super::SendResult;
-use crate::model::{
-    Attempt, Backoff, Evidence, FailureClass, Rank, Receipt, ReceiptStatus, Wamid,
-};
+use crate::model::{Attempt, Backoff, Evidence, FailureClass, Rank, Receipt, ReceiptStatus, Wamid};
 
 /// What comes along with evidence.
 #[derive(Debug, Default)]

@@ -70,20 +70,29 @@ async fn append(tx: &mut Tx, arriving: &[Arriving<'_>]) -> Result<Vec<AppendedEv
     let verdicts: Vec<Verdict> = arriving.iter().map(|one| gate.passes(tx, *one)).collect();
     let new = New::of(tx, arriving, &verdicts);
 
-    let senders: Vec<(&NumberId, &Aliases)> =
-        new.messages.iter().map(|one| (one.number, &one.message.sender)).collect();
+    let senders: Vec<(&NumberId, &Aliases)> = new
+        .messages
+        .iter()
+        .map(|one| (one.number, &one.message.sender))
+        .collect();
     let resolved = identity::resolve(tx, &senders, &known).await?;
     let conversations: BTreeSet<i64> = resolved
         .iter()
         .map(|resolved| resolved.conversation.0)
         .chain(targets.conversations())
         .collect();
-    let locked = tx.queue(LOCK_OPEN, parameters![conversations.into_iter().collect::<Vec<_>>()]);
+    let locked = tx.queue(
+        LOCK_OPEN,
+        parameters![conversations.into_iter().collect::<Vec<_>>()],
+    );
     let standings = tx.queue(STANDINGS, parameters![targets.outgoings()]);
     let raw = receipts::queue_raw(tx, &new.repeated);
     let mut answers = tx.flush().await?;
-    let next: BTreeMap<i64, i64> =
-        answers.take(locked).iter().map(|row| (row.get(0), row.get(1))).collect();
+    let next: BTreeMap<i64, i64> = answers
+        .take(locked)
+        .iter()
+        .map(|row| (row.get(0), row.get(1)))
+        .collect();
     let mut book = Book::default();
     book.read(&answers.take(standings))?;
 
@@ -97,7 +106,9 @@ async fn append(tx: &mut Tx, arriving: &[Arriving<'_>]) -> Result<Vec<AppendedEv
     let mut places = places.into_iter();
     let told = arriving.iter().zip(verdicts).map(|(one, verdict)| {
         let accepted = verdict == Verdict::Accepted;
-        let place = (accepted && as_message(one).is_some()).then(|| places.next()).flatten();
+        let place = (accepted && as_message(one).is_some())
+            .then(|| places.next())
+            .flatten();
         AppendedEvent {
             key: one.event.key,
             kind: one.event.kind(),
@@ -141,7 +152,9 @@ impl<'a> Sorted<'a> {
     }
 
     fn senders(&self) -> impl Iterator<Item = (&'a NumberId, &'a Aliases)> {
-        self.messages.iter().map(|(number, message)| (*number, &message.sender))
+        self.messages
+            .iter()
+            .map(|(number, message)| (*number, &message.sender))
     }
 }
 
@@ -177,7 +190,8 @@ impl<'a> New<'a> {
             let key = one.event.key;
             let at = tx.translate(one.delivery.at);
             if *verdict != Verdict::Accepted {
-                new.repeated.extend(as_receipt(one).map(|(_, receipt)| (key, receipt)));
+                new.repeated
+                    .extend(as_receipt(one).map(|(_, receipt)| (key, receipt)));
                 continue;
             }
             match (&one.event.body, &one.event.number) {
@@ -242,19 +256,29 @@ fn place(
     for (one, resolved) in messages.iter().zip(resolved) {
         let Some(seq) = next.get_mut(&resolved.conversation.0) else {
             // Merged into another one since it was looked up.
-            return Err(Fault::Again("a conversation was merged meanwhile".to_owned()));
+            return Err(Fault::Again(
+                "a conversation was merged meanwhile".to_owned(),
+            ));
         };
         places.push((*resolved, *seq));
         *seq += 1;
         let recipient = one.message.sender.recipient();
-        let recipient = recipient.as_ref().map(Recipient::encode).unwrap_or_default();
+        let recipient = recipient
+            .as_ref()
+            .map(Recipient::encode)
+            .unwrap_or_default();
         recipients.insert(resolved.conversation, storable(&recipient));
     }
     let conversations: Vec<i64> = recipients.keys().map(|id| id.0).collect();
-    let next: Vec<i64> =
-        conversations.iter().map(|id| next.get(id).copied().unwrap_or_default()).collect();
+    let next: Vec<i64> = conversations
+        .iter()
+        .map(|id| next.get(id).copied().unwrap_or_default())
+        .collect();
     let recipients: Vec<String> = recipients.into_values().collect();
-    tx.queue(TAKE_PLACES, parameters![conversations.clone(), next, recipients]);
+    tx.queue(
+        TAKE_PLACES,
+        parameters![conversations.clone(), next, recipients],
+    );
     queue_messages(tx, messages, &places);
     tx.queue(MAKE_DUE, parameters![conversations]);
     tx.woke_turns = true;
@@ -263,14 +287,35 @@ fn place(
 
 fn queue_messages(tx: &mut Tx, messages: &[NewMessage<'_>], places: &[(Resolved, i64)]) {
     let parameters = parameters![
-        places.iter().map(|(resolved, _)| resolved.conversation.0).collect::<Vec<_>>(),
+        places
+            .iter()
+            .map(|(resolved, _)| resolved.conversation.0)
+            .collect::<Vec<_>>(),
         places.iter().map(|(_, seq)| *seq).collect::<Vec<_>>(),
-        messages.iter().map(|one| Key::from(one.key)).collect::<Vec<_>>(),
-        messages.iter().map(|one| storable(one.message.wamid.as_str())).collect::<Vec<_>>(),
-        messages.iter().map(|one| storable(&one.message.kind)).collect::<Vec<_>>(),
-        messages.iter().map(|one| one.message.sent_at.map(|at| at.0)).collect::<Vec<_>>(),
-        messages.iter().map(|one| one.received_at.0).collect::<Vec<_>>(),
-        messages.iter().map(|one| storable(&one.message.envelope)).collect::<Vec<_>>(),
+        messages
+            .iter()
+            .map(|one| Key::from(one.key))
+            .collect::<Vec<_>>(),
+        messages
+            .iter()
+            .map(|one| storable(one.message.wamid.as_str()))
+            .collect::<Vec<_>>(),
+        messages
+            .iter()
+            .map(|one| storable(&one.message.kind))
+            .collect::<Vec<_>>(),
+        messages
+            .iter()
+            .map(|one| one.message.sent_at.map(|at| at.0))
+            .collect::<Vec<_>>(),
+        messages
+            .iter()
+            .map(|one| one.received_at.0)
+            .collect::<Vec<_>>(),
+        messages
+            .iter()
+            .map(|one| storable(&one.message.envelope))
+            .collect::<Vec<_>>(),
     ];
     tx.queue(KEEP_MESSAGES, parameters);
 }
@@ -287,11 +332,20 @@ fn queue_notices(tx: &mut Tx, notices: &[NewNotice<'_>]) {
     }
     let number = |one: &NewNotice<'_>| one.number.map(|number| indexed(number.as_str()));
     let parameters = parameters![
-        notices.iter().map(|one| Key::from(one.key)).collect::<Vec<_>>(),
+        notices
+            .iter()
+            .map(|one| Key::from(one.key))
+            .collect::<Vec<_>>(),
         notices.iter().map(number).collect::<Vec<_>>(),
-        notices.iter().map(|one| storable(&one.notice.kind)).collect::<Vec<_>>(),
+        notices
+            .iter()
+            .map(|one| storable(&one.notice.kind))
+            .collect::<Vec<_>>(),
         notices.iter().map(|one| one.at.0).collect::<Vec<_>>(),
-        notices.iter().map(|one| storable(&one.notice.raw)).collect::<Vec<_>>(),
+        notices
+            .iter()
+            .map(|one| storable(&one.notice.raw))
+            .collect::<Vec<_>>(),
     ];
     tx.queue(KEEP_NOTICES, parameters);
 }
@@ -314,8 +368,14 @@ pub(super) fn queue_answers(tx: &mut Tx, answers: &[Answered]) {
         answers.iter().map(|one| one.delivery.0).collect::<Vec<_>>(),
         answers.iter().map(|one| tx.age(one.at)).collect::<Vec<_>>(),
         answers.iter().map(events).collect::<Vec<_>>(),
-        answers.iter().map(|one| one.answer.status as i16).collect::<Vec<_>>(),
-        answers.iter().map(|one| latency_us(one.answer)).collect::<Vec<_>>(),
+        answers
+            .iter()
+            .map(|one| one.answer.status as i16)
+            .collect::<Vec<_>>(),
+        answers
+            .iter()
+            .map(|one| latency_us(one.answer))
+            .collect::<Vec<_>>(),
     ];
     tx.queue(RECORD_ANSWERS, parameters);
 }

@@ -29,17 +29,19 @@ impl Batch for Endings {
 
     fn weight((_, ending): &(Lease, Ending)) -> usize {
         match ending {
-            Ending::Finish(Finish { end: TurnEnd::Reply(bodies), .. }) => 1 + bodies.len(),
+            Ending::Finish(Finish {
+                end: TurnEnd::Reply(bodies),
+                ..
+            }) => 1 + bodies.len(),
             Ending::Finish(_) | Ending::Release(_) => 1,
         }
     }
 
-    async fn write(
-        &self,
-        tx: &mut Tx,
-        items: &[(Lease, Ending)],
-    ) -> Result<Vec<Written>, Fault> {
-        let ids: Vec<i64> = items.iter().map(|(lease, _)| lease.conversation.0).collect();
+    async fn write(&self, tx: &mut Tx, items: &[(Lease, Ending)]) -> Result<Vec<Written>, Fault> {
+        let ids: Vec<i64> = items
+            .iter()
+            .map(|(lease, _)| lease.conversation.0)
+            .collect();
         let standings = tx.queue(STANDINGS, parameters![ids]);
         let standings = tx.flush().await?.take(standings);
         let mut ends = Ends::read(&standings);
@@ -155,13 +157,14 @@ impl Ends {
             self.dead.push((self.turns.len(), storable(reason)));
         }
         if let TurnEnd::Reply(bodies) = &finish.end {
-            self.replies.extend(bodies.iter().zip(0..).map(|(body, position)| Reply {
-                conversation: lease.conversation,
-                number: standing.number.clone(),
-                turn_seq: seq,
-                position,
-                body: storable(body),
-            }));
+            self.replies
+                .extend(bodies.iter().zip(0..).map(|(body, position)| Reply {
+                    conversation: lease.conversation,
+                    number: standing.number.clone(),
+                    turn_seq: seq,
+                    position,
+                    body: storable(body),
+                }));
         }
         self.turns.push(Ended {
             lease,
@@ -229,20 +232,32 @@ impl Ends {
             dirty.iter().map(|(_, s)| s.attempt).collect::<Vec<_>>(),
             dirty.iter().map(|(_, s)| s.turn_last).collect::<Vec<_>>(),
             dirty.iter().map(|(_, s)| s.not_before).collect::<Vec<_>>(),
-            dirty.iter().map(|(_, s)| s.unavailable_since).collect::<Vec<_>>(),
-            dirty.iter().map(|(_, s)| s.last_error.clone()).collect::<Vec<_>>(),
-            dirty.iter().map(|(_, s)| s.forgets_error).collect::<Vec<_>>(),
+            dirty
+                .iter()
+                .map(|(_, s)| s.unavailable_since)
+                .collect::<Vec<_>>(),
+            dirty
+                .iter()
+                .map(|(_, s)| s.last_error.clone())
+                .collect::<Vec<_>>(),
+            dirty
+                .iter()
+                .map(|(_, s)| s.forgets_error)
+                .collect::<Vec<_>>(),
         ];
         tx.queue(END, parameters);
-        let (due, idle): (Vec<_>, Vec<_>) =
-            dirty.into_iter().partition(|(_, s)| s.next_seq - 1 > s.done_seq);
+        let (due, idle): (Vec<_>, Vec<_>) = dirty
+            .into_iter()
+            .partition(|(_, s)| s.next_seq - 1 > s.done_seq);
         if !idle.is_empty() {
             let idle: Vec<i64> = idle.into_iter().map(|(id, _)| id).collect();
             tx.queue(MAKE_IDLE, parameters![idle]);
         }
         if !due.is_empty() {
             let now = tx.now().0;
-            let at = due.iter().map(|(_, s)| now.max(s.not_before).max(s.quiet_until));
+            let at = due
+                .iter()
+                .map(|(_, s)| now.max(s.not_before).max(s.quiet_until));
             let at: Vec<i64> = at.collect();
             let due: Vec<i64> = due.into_iter().map(|(id, _)| id).collect();
             tx.queue(MAKE_DUE, parameters![due, at]);
@@ -253,13 +268,22 @@ impl Ends {
     fn queue_turns(&self, tx: &mut Tx) {
         let turns = &self.turns;
         let parameters = parameters![
-            turns.iter().map(|turn| turn.lease.conversation.0).collect::<Vec<_>>(),
+            turns
+                .iter()
+                .map(|turn| turn.lease.conversation.0)
+                .collect::<Vec<_>>(),
             turns.iter().map(|turn| turn.seq).collect::<Vec<_>>(),
             turns.iter().map(|turn| turn.seq_last).collect::<Vec<_>>(),
             turns.iter().map(|turn| turn.outcome).collect::<Vec<_>>(),
             turns.iter().map(|turn| turn.attempts).collect::<Vec<_>>(),
-            turns.iter().map(|turn| turn.lease.epoch).collect::<Vec<_>>(),
-            turns.iter().map(|turn| turn.lease.node.0).collect::<Vec<_>>(),
+            turns
+                .iter()
+                .map(|turn| turn.lease.epoch)
+                .collect::<Vec<_>>(),
+            turns
+                .iter()
+                .map(|turn| turn.lease.node.0)
+                .collect::<Vec<_>>(),
             turns.iter().map(|turn| turn.started_at).collect::<Vec<_>>(),
         ];
         tx.queue(RECORD_TURNS, parameters);
@@ -273,31 +297,57 @@ impl Ends {
         let numbers: Vec<String> = replies.iter().map(|reply| reply.number.clone()).collect();
         tx.queue(KNOW_NUMBERS, parameters![numbers.clone()]);
         let parameters = parameters![
-            replies.iter().map(|reply| reply.conversation.0).collect::<Vec<_>>(),
+            replies
+                .iter()
+                .map(|reply| reply.conversation.0)
+                .collect::<Vec<_>>(),
             numbers,
-            replies.iter().map(|reply| reply.turn_seq).collect::<Vec<_>>(),
-            replies.iter().map(|reply| reply.position).collect::<Vec<_>>(),
-            replies.iter().map(|reply| reply.body.clone()).collect::<Vec<_>>(),
+            replies
+                .iter()
+                .map(|reply| reply.turn_seq)
+                .collect::<Vec<_>>(),
+            replies
+                .iter()
+                .map(|reply| reply.position)
+                .collect::<Vec<_>>(),
+            replies
+                .iter()
+                .map(|reply| reply.body.clone())
+                .collect::<Vec<_>>(),
         ];
         tx.queue(ENQUEUE, parameters);
         let now: Timestamp = tx.now();
-        let heads = replies.iter().map(|reply| (reply.conversation, now)).collect();
+        let heads = replies
+            .iter()
+            .map(|reply| (reply.conversation, now))
+            .collect();
         queue_heads(tx, &heads);
     }
 
     fn queue_dead(&self, tx: &mut Tx) {
-        let dead: Vec<(&Ended, &String)> =
-            self.dead.iter().map(|(turn, reason)| (&self.turns[*turn], reason)).collect();
+        let dead: Vec<(&Ended, &String)> = self
+            .dead
+            .iter()
+            .map(|(turn, reason)| (&self.turns[*turn], reason))
+            .collect();
         if dead.is_empty() {
             return;
         }
         let parameters = parameters![
             DeadKind::Turn as i16,
-            dead.iter().map(|(turn, _)| turn.lease.conversation.0).collect::<Vec<_>>(),
+            dead.iter()
+                .map(|(turn, _)| turn.lease.conversation.0)
+                .collect::<Vec<_>>(),
             dead.iter().map(|(turn, _)| turn.seq).collect::<Vec<_>>(),
-            dead.iter().map(|(turn, _)| turn.seq_last).collect::<Vec<_>>(),
-            dead.iter().map(|(_, reason)| (*reason).clone()).collect::<Vec<_>>(),
-            dead.iter().map(|(turn, _)| turn.attempts).collect::<Vec<_>>(),
+            dead.iter()
+                .map(|(turn, _)| turn.seq_last)
+                .collect::<Vec<_>>(),
+            dead.iter()
+                .map(|(_, reason)| (*reason).clone())
+                .collect::<Vec<_>>(),
+            dead.iter()
+                .map(|(turn, _)| turn.attempts)
+                .collect::<Vec<_>>(),
         ];
         tx.queue(BURY, parameters);
     }

@@ -32,9 +32,18 @@ pub(super) fn queue_pass(tx: &mut Tx, arriving: &[Arriving<'_>]) -> Slot {
     for one in arriving {
         first.entry(one.event.key.into()).or_insert(*one);
     }
-    let kinds = first.values().map(|one| one.event.kind() as i16).collect::<Vec<_>>();
-    let ages = first.values().map(|one| tx.age(one.delivery.at)).collect::<Vec<_>>();
-    let deliveries = first.values().map(|one| one.delivery.id.0).collect::<Vec<_>>();
+    let kinds = first
+        .values()
+        .map(|one| one.event.kind() as i16)
+        .collect::<Vec<_>>();
+    let ages = first
+        .values()
+        .map(|one| tx.age(one.delivery.at))
+        .collect::<Vec<_>>();
+    let deliveries = first
+        .values()
+        .map(|one| one.delivery.id.0)
+        .collect::<Vec<_>>();
     let keys: Vec<Key> = first.into_keys().collect();
     tx.queue(PASS, parameters![keys, kinds, ages, deliveries])
 }
@@ -75,7 +84,10 @@ impl Gate {
     /// From the rows of the pass.
     pub(super) fn new(passed: &[Row]) -> Self {
         Self {
-            passed: passed.iter().map(|row| row.get::<_, Key>(0).into()).collect(),
+            passed: passed
+                .iter()
+                .map(|row| row.get::<_, Key>(0).into())
+                .collect(),
             seen: BTreeMap::new(),
             log: Vec::new(),
         }
@@ -155,8 +167,9 @@ impl Gate {
             self.note(key, seen.arrivals, at, Some(one.delivery.id.0), None);
             seen.changed = true;
         }
-        let rebatched =
-            seen.events.is_some_and(|events| events != one.delivery.events.len() as i64);
+        let rebatched = seen
+            .events
+            .is_some_and(|events| events != one.delivery.events.len() as i64);
         seen.first_at = seen.first_at.min(at);
         seen.last_at = seen.last_at.max(at);
         seen.delivery = one.delivery.id.0;
@@ -193,11 +206,26 @@ impl Gate {
             return;
         }
         let parameters = parameters![
-            counted.iter().map(|(key, _)| Key::from(**key)).collect::<Vec<_>>(),
-            counted.iter().map(|(_, seen)| seen.arrivals).collect::<Vec<_>>(),
-            counted.iter().map(|(_, seen)| seen.first_at.0).collect::<Vec<_>>(),
-            counted.iter().map(|(_, seen)| seen.last_at.0).collect::<Vec<_>>(),
-            counted.iter().map(|(_, seen)| seen.delivery).collect::<Vec<_>>(),
+            counted
+                .iter()
+                .map(|(key, _)| Key::from(**key))
+                .collect::<Vec<_>>(),
+            counted
+                .iter()
+                .map(|(_, seen)| seen.arrivals)
+                .collect::<Vec<_>>(),
+            counted
+                .iter()
+                .map(|(_, seen)| seen.first_at.0)
+                .collect::<Vec<_>>(),
+            counted
+                .iter()
+                .map(|(_, seen)| seen.last_at.0)
+                .collect::<Vec<_>>(),
+            counted
+                .iter()
+                .map(|(_, seen)| seen.delivery)
+                .collect::<Vec<_>>(),
         ];
         tx.queue(COUNT, parameters);
         // The ring may have gone round inside this batch: the last line of each slot stands.
@@ -207,12 +235,21 @@ impl Gate {
         }
         let lines: Vec<Logged> = ring.into_values().collect();
         let parameters = parameters![
-            lines.iter().map(|line| Key::from(line.key)).collect::<Vec<_>>(),
+            lines
+                .iter()
+                .map(|line| Key::from(line.key))
+                .collect::<Vec<_>>(),
             lines.iter().map(|line| line.slot).collect::<Vec<_>>(),
             lines.iter().map(|line| line.at.0).collect::<Vec<_>>(),
             lines.iter().map(|line| line.delivery).collect::<Vec<_>>(),
-            lines.iter().map(|line| line.answer.map(|a| a.status as i16)).collect::<Vec<_>>(),
-            lines.iter().map(|line| line.answer.map(latency_us)).collect::<Vec<_>>(),
+            lines
+                .iter()
+                .map(|line| line.answer.map(|a| a.status as i16))
+                .collect::<Vec<_>>(),
+            lines
+                .iter()
+                .map(|line| line.answer.map(latency_us))
+                .collect::<Vec<_>>(),
         ];
         tx.queue(LOG, parameters);
     }

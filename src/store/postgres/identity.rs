@@ -64,11 +64,21 @@ pub(super) fn queue_look_up<'a>(
 ) -> Slot {
     let mut keys = BTreeSet::new();
     for (number, aliases) in senders {
-        keys.extend(aliases.iter().map(|(kind, value)| alias_key(number, kind, value)));
+        keys.extend(
+            aliases
+                .iter()
+                .map(|(kind, value)| alias_key(number, kind, value)),
+        );
     }
-    let numbers = keys.iter().map(|(number, _, _)| number.clone()).collect::<Vec<_>>();
+    let numbers = keys
+        .iter()
+        .map(|(number, _, _)| number.clone())
+        .collect::<Vec<_>>();
     let kinds = keys.iter().map(|(_, kind, _)| *kind).collect::<Vec<_>>();
-    let values = keys.into_iter().map(|(_, _, value)| value).collect::<Vec<_>>();
+    let values = keys
+        .into_iter()
+        .map(|(_, _, value)| value)
+        .collect::<Vec<_>>();
     tx.queue(LOOK_UP, parameters![numbers, kinds, values])
 }
 
@@ -85,7 +95,10 @@ pub(super) async fn resolve(
     }
     tx.queue(LOCK_IDENTITY, Vec::new());
     let known = queue_look_up(tx, senders.iter().copied());
-    let ids = tx.queue(NEW_IDS, parameters![i32::try_from(senders.len()).unwrap_or(i32::MAX)]);
+    let ids = tx.queue(
+        NEW_IDS,
+        parameters![i32::try_from(senders.len()).unwrap_or(i32::MAX)],
+    );
     let mut answers = tx.flush().await?;
     let mut people = People::read(&answers.take(known));
     people.fresh = answers.take(ids).iter().map(read_fresh).collect();
@@ -113,13 +126,18 @@ impl People {
             if row.get(5) {
                 people.with_bsuid.insert((number.clone(), owner.contact));
             }
-            people.owners.insert((number, row.get(1), row.get(2)), owner);
+            people
+                .owners
+                .insert((number, row.get(1), row.get(2)), owner);
         }
         people
     }
 
     fn resolve_all(&mut self, senders: &[(&NumberId, &Aliases)]) -> Vec<Resolved> {
-        senders.iter().map(|(number, aliases)| self.resolve(number, aliases)).collect()
+        senders
+            .iter()
+            .map(|(number, aliases)| self.resolve(number, aliases))
+            .collect()
     }
 
     fn changes_nothing(&self) -> bool {
@@ -132,7 +150,8 @@ impl People {
     }
 
     fn has_bsuid(&self, number: &NumberId, contact: ContactId) -> bool {
-        self.with_bsuid.contains(&(indexed(number.as_str()), contact))
+        self.with_bsuid
+            .contains(&(indexed(number.as_str()), contact))
     }
 
     fn resolve(&mut self, number: &NumberId, aliases: &Aliases) -> Resolved {
@@ -172,7 +191,8 @@ impl People {
         };
         let recipient = aliases.recipient().map(|recipient| recipient.encode());
         let recipient = storable(&recipient.unwrap_or_default());
-        self.made.push((owner, storable(number.as_str()), recipient));
+        self.made
+            .push((owner, storable(number.as_str()), recipient));
         owner
     }
 
@@ -209,24 +229,49 @@ impl People {
         if !self.linked.is_empty() {
             let linked = &self.linked;
             let parameters = parameters![
-                linked.keys().map(|(number, _, _)| number.clone()).collect::<Vec<_>>(),
+                linked
+                    .keys()
+                    .map(|(number, _, _)| number.clone())
+                    .collect::<Vec<_>>(),
                 linked.keys().map(|(_, kind, _)| *kind).collect::<Vec<_>>(),
-                linked.keys().map(|(_, _, value)| value.clone()).collect::<Vec<_>>(),
-                linked.values().map(|owner| owner.contact.0).collect::<Vec<_>>(),
-                linked.values().map(|owner| owner.conversation.0).collect::<Vec<_>>(),
+                linked
+                    .keys()
+                    .map(|(_, _, value)| value.clone())
+                    .collect::<Vec<_>>(),
+                linked
+                    .values()
+                    .map(|owner| owner.contact.0)
+                    .collect::<Vec<_>>(),
+                linked
+                    .values()
+                    .map(|owner| owner.conversation.0)
+                    .collect::<Vec<_>>(),
             ];
             tx.queue(LINK, parameters);
         }
         if self.made.is_empty() {
             return;
         }
-        let contacts: Vec<i64> = self.made.iter().map(|(owner, _, _)| owner.contact.0).collect();
+        let contacts: Vec<i64> = self
+            .made
+            .iter()
+            .map(|(owner, _, _)| owner.contact.0)
+            .collect();
         tx.queue(MAKE_CONTACTS, parameters![contacts.clone()]);
         let parameters = parameters![
-            self.made.iter().map(|(owner, _, _)| owner.conversation.0).collect::<Vec<_>>(),
-            self.made.iter().map(|(_, number, _)| number.clone()).collect::<Vec<_>>(),
+            self.made
+                .iter()
+                .map(|(owner, _, _)| owner.conversation.0)
+                .collect::<Vec<_>>(),
+            self.made
+                .iter()
+                .map(|(_, number, _)| number.clone())
+                .collect::<Vec<_>>(),
             contacts,
-            self.made.iter().map(|(_, _, recipient)| recipient.clone()).collect::<Vec<_>>(),
+            self.made
+                .iter()
+                .map(|(_, _, recipient)| recipient.clone())
+                .collect::<Vec<_>>(),
         ];
         tx.queue(MAKE_CONVERSATIONS, parameters);
     }

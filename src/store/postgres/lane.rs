@@ -47,7 +47,10 @@ impl<B: Batch> Lane<B> {
     /// A lane with a queue of `length` and so many writers.
     pub(super) fn open(inner: &Arc<Inner>, batch: B, length: usize, writers: usize) -> Self {
         let (queue, items) = mpsc::channel(length);
-        let items = Arc::new(Mutex::new(Queue { items, carried: None }));
+        let items = Arc::new(Mutex::new(Queue {
+            items,
+            carried: None,
+        }));
         let batch = Arc::new(batch);
         for _ in 0..writers {
             let writer = Writer {
@@ -65,9 +68,9 @@ impl<B: Batch> Lane<B> {
         let (answer, answered) = oneshot::channel();
         match self.queue.try_send(Waiting { item, answer }) {
             Ok(()) => answered.await.unwrap_or(Err(StoreError::Lost)),
-            Err(mpsc::error::TrySendError::Full(_)) => {
-                Err(StoreError::Behind { waiting: self.length })
-            }
+            Err(mpsc::error::TrySendError::Full(_)) => Err(StoreError::Behind {
+                waiting: self.length,
+            }),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(closed()),
         }
     }
@@ -98,7 +101,9 @@ impl<B: Batch> Queue<B> {
             Some(carried) => Some(carried),
             None => self.items.recv().await,
         };
-        let Some(first) = first else { return Vec::new() };
+        let Some(first) = first else {
+            return Vec::new();
+        };
         let mut weight = B::weight(&first.item);
         let mut batch = vec![first];
         while let Ok(next) = self.items.try_recv() {
@@ -127,8 +132,10 @@ impl<B: Batch> Writer<B> {
             if waiting.is_empty() {
                 return;
             }
-            let (items, answers): (Vec<_>, Vec<_>) =
-                waiting.into_iter().map(|waiting| (waiting.item, waiting.answer)).unzip();
+            let (items, answers): (Vec<_>, Vec<_>) = waiting
+                .into_iter()
+                .map(|waiting| (waiting.item, waiting.answer))
+                .unzip();
             self.write(Arc::new(items), answers).await;
         }
     }

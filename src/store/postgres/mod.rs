@@ -94,7 +94,7 @@ struct Lanes {
 }
 
 /// What the parts of a store share.
-pub(self) struct Inner {
+struct Inner {
     pool: Pool,
     /// Apart, so that a lease never waits for a connection.
     leases: Pool,
@@ -174,7 +174,9 @@ impl PostgresStore {
             endings: Lane::open(&inner, Endings, STAGE_QUEUE, 1),
             settlements: Lane::open(&inner, Settling, STAGE_QUEUE, 1),
         };
-        inner.tasks.spawn(record_answers(Arc::clone(&inner), Arc::clone(&answers)));
+        inner
+            .tasks
+            .spawn(record_answers(Arc::clone(&inner), Arc::clone(&answers)));
         if !settings.pooled {
             let channel = format!("hapax_{}", settings.schema);
             inner.tasks.spawn(wake::run(
@@ -224,9 +226,14 @@ impl PostgresSettings {
 }
 
 fn connector(settings: &PostgresSettings, clock: &Clock) -> Result<Arc<Connector>, StoreError> {
-    let address = settings.address.clone().with_connect_timeout(settings.connect_timeout);
+    let address = settings
+        .address
+        .clone()
+        .with_connect_timeout(settings.connect_timeout);
     let connector = address.connector(clock.clone());
-    connector.map(Arc::new).map_err(|error| StoreError::Open(error.to_string()))
+    connector
+        .map(Arc::new)
+        .map_err(|error| StoreError::Open(error.to_string()))
 }
 
 async fn connect(connector: &Connector) -> Result<Connection, StoreError> {
@@ -278,7 +285,7 @@ async fn record_answers(inner: Arc<Inner>, answers: Arc<AnswerLog>) {
 
 impl Inner {
     /// Runs `body` in a transaction and commits it; again when it collided with another one.
-    pub(self) async fn transact<R>(
+    async fn transact<R>(
         &self,
         durability: Durability,
         body: impl AsyncFn(&mut Tx) -> Result<R, Fault>,
@@ -332,7 +339,7 @@ impl Inner {
     }
 
     /// A transaction that carried so many operations is on disk.
-    pub(self) fn count(&self, operations: usize) {
+    fn count(&self, operations: usize) {
         self.commits.fetch_add(1, Ordering::Relaxed);
         self.writes.fetch_add(operations as u64, Ordering::Relaxed);
     }
@@ -341,7 +348,10 @@ impl Inner {
         &self,
         body: impl AsyncFn(&mut Tx) -> Result<R, Fault>,
     ) -> Result<R, StoreError> {
-        let done = self.transact(Durability::Synced, body).await.map_err(StoreError::from)?;
+        let done = self
+            .transact(Durability::Synced, body)
+            .await
+            .map_err(StoreError::from)?;
         self.count(1);
         Ok(done)
     }
@@ -350,7 +360,9 @@ impl Inner {
         &self,
         body: impl AsyncFn(&mut Tx) -> Result<R, Fault>,
     ) -> Result<R, StoreError> {
-        self.transact(Durability::Relaxed, body).await.map_err(StoreError::from)
+        self.transact(Durability::Relaxed, body)
+            .await
+            .map_err(StoreError::from)
     }
 
     /// For a node that may have been declared dead.
@@ -415,7 +427,9 @@ impl Store for PostgresStore {
     }
 
     async fn reap(&self) -> Result<Vec<Reaped>, StoreError> {
-        self.inner.lease(Durability::Synced, async |tx: &mut Tx| node::reap(tx).await).await
+        self.inner
+            .lease(Durability::Synced, async |tx: &mut Tx| node::reap(tx).await)
+            .await
     }
 
     async fn append(&self, delivery: Arc<Delivery>) -> Result<Appended, StoreError> {
@@ -454,11 +468,17 @@ impl Store for PostgresStore {
     }
 
     async fn finish(&self, lease: Lease, finish: Finish) -> Result<Written, StoreError> {
-        self.lanes()?.endings.write((lease, Ending::Finish(finish))).await
+        self.lanes()?
+            .endings
+            .write((lease, Ending::Finish(finish)))
+            .await
     }
 
     async fn release(&self, lease: Lease, release: Release) -> Result<Written, StoreError> {
-        self.lanes()?.endings.write((lease, Ending::Release(release))).await
+        self.lanes()?
+            .endings
+            .write((lease, Ending::Release(release)))
+            .await
     }
 
     async fn send(&self, send: SendRequest) -> Result<Sends, StoreError> {
@@ -486,15 +506,21 @@ impl Store for PostgresStore {
     }
 
     async fn backlog(&self) -> Result<Backlog, StoreError> {
-        self.inner.relaxed(async |tx: &mut Tx| read::backlog(tx).await).await
+        self.inner
+            .relaxed(async |tx: &mut Tx| read::backlog(tx).await)
+            .await
     }
 
     async fn dead_letters(&self, limit: u32) -> Result<Vec<DeadLetter>, StoreError> {
-        self.inner.relaxed(async move |tx: &mut Tx| read::dead_letters(tx, limit).await).await
+        self.inner
+            .relaxed(async move |tx: &mut Tx| read::dead_letters(tx, limit).await)
+            .await
     }
 
     async fn arrivals(&self, key: EventKey) -> Result<Option<Arrivals>, StoreError> {
-        self.inner.relaxed(async move |tx: &mut Tx| read::arrivals(tx, key).await).await
+        self.inner
+            .relaxed(async move |tx: &mut Tx| read::arrivals(tx, key).await)
+            .await
     }
 
     fn commits(&self) -> Commits {
@@ -506,12 +532,22 @@ impl Store for PostgresStore {
 
     async fn close(&self) {
         // Whoever still writes holds the lanes; they end with the last one.
-        let lanes = self.lanes.write().unwrap_or_else(PoisonError::into_inner).take();
+        let lanes = self
+            .lanes
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         drop(lanes);
         self.inner.stop.cancel();
         self.inner.tasks.close();
         let written = self.inner.tasks.wait();
-        if self.inner.clock.timeout(self.inner.transaction_max, written).await.is_err() {
+        if self
+            .inner
+            .clock
+            .timeout(self.inner.transaction_max, written)
+            .await
+            .is_err()
+        {
             tracing::warn!("the database did not take everything before the end");
         }
         self.inner.pool.close();

@@ -20,7 +20,10 @@ const JOIN: &str = "
     RETURNING id";
 
 pub(super) async fn join(tx: &mut Tx, ttl: Duration) -> Result<NodeId, Fault> {
-    let joined = tx.queue(JOIN, parameters![millis(ttl), i64::from(std::process::id())]);
+    let joined = tx.queue(
+        JOIN,
+        parameters![millis(ttl), i64::from(std::process::id())],
+    );
     let joined = tx.commit().await?.take(joined);
     joined
         .first()
@@ -77,7 +80,9 @@ pub(super) async fn reap(tx: &mut Tx) -> Result<Vec<Reaped>, Fault> {
 pub(super) async fn leave(tx: &mut Tx, node: NodeId) -> Result<(), Fault> {
     let ended = tx.queue(END, parameters![node.0]);
     let ended = tx.flush().await?.take(ended);
-    free(tx, ended.iter().map(|row| row.get(0)).collect()).await.map(drop)
+    free(tx, ended.iter().map(|row| row.get(0)).collect())
+        .await
+        .map(drop)
 }
 
 /// Frees what these nodes held. Their rows are gone, so that nothing is added to it.
@@ -104,12 +109,19 @@ async fn free(tx: &mut Tx, nodes: Vec<i64>) -> Result<Vec<Reaped>, Fault> {
         // Settled since the look: then this is old news.
         let attempt = read_attempt(row.get(3));
         let reason = Facts::because("the process ended while sending");
-        book.merge(tx.now(), OutgoingId(row.get(1)), Evidence::Lost(attempt), reason);
+        book.merge(
+            tx.now(),
+            OutgoingId(row.get(1)),
+            Evidence::Lost(attempt),
+            reason,
+        );
     }
     book.write(tx);
     tx.woke_turns |= !held_ids.is_empty();
     let count = |rows: &[tokio_postgres::Row], at: usize, node: i64| {
-        rows.iter().filter(|row| row.get::<_, i64>(at) == node).count() as u64
+        rows.iter()
+            .filter(|row| row.get::<_, i64>(at) == node)
+            .count() as u64
     };
     let reaped = nodes.iter().map(|node| Reaped {
         node: NodeId(*node),

@@ -67,7 +67,9 @@ impl Book {
 
     /// The number of an outgoing, if there is such an outgoing.
     pub(super) fn number(&self, id: OutgoingId) -> Option<&str> {
-        self.standings.get(&id).map(|standing| standing.number.as_str())
+        self.standings
+            .get(&id)
+            .map(|standing| standing.number.as_str())
     }
 
     /// Where an outgoing stands.
@@ -77,7 +79,10 @@ impl Book {
 
     /// Whether an outgoing is known under this wamid already.
     pub(super) fn is_known_as(&self, id: OutgoingId, wamid: &Wamid) -> bool {
-        let known = self.standings.get(&id).and_then(|standing| standing.wamid.as_deref());
+        let known = self
+            .standings
+            .get(&id)
+            .and_then(|standing| standing.wamid.as_deref());
         known == Some(indexed(wamid.as_str()).as_str())
     }
 
@@ -89,14 +94,20 @@ impl Book {
         evidence: Evidence,
         facts: Facts,
     ) {
-        let Some(standing) = self.standings.get_mut(&id) else { return };
+        let Some(standing) = self.standings.get_mut(&id) else {
+            return;
+        };
         if let Some(wamid) = &facts.wamid {
             let wamid = Some(indexed(wamid.as_str()));
             standing.dirty |= standing.wamid != wamid;
             standing.wamid = wamid;
         }
-        let merged = standing.state.merge(standing.attempt, standing.failed_attempt, evidence);
-        let Transition::To(state) = merged else { return };
+        let merged = standing
+            .state
+            .merge(standing.attempt, standing.failed_attempt, evidence);
+        let Transition::To(state) = merged else {
+            return;
+        };
         standing.enter(state, evidence, &facts);
         if !matches!(state, OutgoingState::Unsure | OutgoingState::Sending) {
             let at = match state {
@@ -115,7 +126,9 @@ impl Book {
         wamid: &Wamid,
         reading: &Reading,
     ) {
-        let Some(standing) = self.standings.get(&id) else { return };
+        let Some(standing) = self.standings.get(&id) else {
+            return;
+        };
         match reading.shows(standing.rank, standing.attempt) {
             Shown::Nothing => {}
             Shown::Progress(rank, evidence) => {
@@ -235,12 +248,30 @@ fn queue_states(tx: &mut Tx, changed: &[(OutgoingId, &Standing)]) {
     };
     let parameters = parameters![
         of(changed),
-        changed.iter().map(|(_, s)| s.conversation.0).collect::<Vec<_>>(),
-        changed.iter().map(|(_, s)| s.state as i16).collect::<Vec<_>>(),
-        changed.iter().map(|(_, s)| s.wamid.clone()).collect::<Vec<_>>(),
-        changed.iter().map(|(_, s)| i16::from(s.rank)).collect::<Vec<_>>(),
-        changed.iter().map(|(_, s)| s.failed_attempt.map(i64::from)).collect::<Vec<_>>(),
-        changed.iter().map(|(_, s)| s.reason.as_deref().map(storable)).collect::<Vec<_>>(),
+        changed
+            .iter()
+            .map(|(_, s)| s.conversation.0)
+            .collect::<Vec<_>>(),
+        changed
+            .iter()
+            .map(|(_, s)| s.state as i16)
+            .collect::<Vec<_>>(),
+        changed
+            .iter()
+            .map(|(_, s)| s.wamid.clone())
+            .collect::<Vec<_>>(),
+        changed
+            .iter()
+            .map(|(_, s)| i16::from(s.rank))
+            .collect::<Vec<_>>(),
+        changed
+            .iter()
+            .map(|(_, s)| s.failed_attempt.map(i64::from))
+            .collect::<Vec<_>>(),
+        changed
+            .iter()
+            .map(|(_, s)| s.reason.as_deref().map(storable))
+            .collect::<Vec<_>>(),
         changed.iter().map(|(_, s)| s.moved).collect::<Vec<_>>(),
     ];
     tx.queue(STATES, parameters);
@@ -283,7 +314,10 @@ fn queue_outbox(tx: &mut Tx, changed: &[(OutgoingId, &Standing)]) {
     if !reopened.is_empty() {
         let (conversations, ids) = keys(&reopened);
         let numbers: Vec<String> = reopened.iter().map(|(_, s)| s.number.clone()).collect();
-        tx.queue(REOPEN, parameters![conversations.clone(), ids.clone(), numbers]);
+        tx.queue(
+            REOPEN,
+            parameters![conversations.clone(), ids.clone(), numbers],
+        );
         tx.queue(HOLD_BACK, parameters![conversations, ids]);
     }
     let unsure = in_state(|state| state == OutgoingState::Unsure);
@@ -316,12 +350,20 @@ fn queue_dead_letters(tx: &mut Tx, changed: &[(OutgoingId, &Standing)]) {
         return;
     }
     let parameters = parameters![
-        dead.iter().map(|(_, _, (kind, _))| *kind as i16).collect::<Vec<_>>(),
-        dead.iter().map(|(_, s, _)| s.conversation.0).collect::<Vec<_>>(),
+        dead.iter()
+            .map(|(_, _, (kind, _))| *kind as i16)
+            .collect::<Vec<_>>(),
+        dead.iter()
+            .map(|(_, s, _)| s.conversation.0)
+            .collect::<Vec<_>>(),
         dead.iter().map(|(_, s, _)| s.turn_seq).collect::<Vec<_>>(),
         dead.iter().map(|(id, _, _)| id.0).collect::<Vec<_>>(),
-        dead.iter().map(|(_, _, (_, reason))| storable(reason)).collect::<Vec<_>>(),
-        dead.iter().map(|(_, s, _)| i64::from(s.attempt)).collect::<Vec<_>>(),
+        dead.iter()
+            .map(|(_, _, (_, reason))| storable(reason))
+            .collect::<Vec<_>>(),
+        dead.iter()
+            .map(|(_, s, _)| i64::from(s.attempt))
+            .collect::<Vec<_>>(),
     ];
     tx.queue(BURY, parameters);
 }
@@ -340,8 +382,10 @@ pub(super) fn queue_heads(tx: &mut Tx, heads: &BTreeMap<ConversationId, Timestam
     if heads.is_empty() {
         return;
     }
-    let (conversations, at): (Vec<i64>, Vec<i64>) =
-        heads.iter().map(|(conversation, at)| (conversation.0, at.0)).unzip();
+    let (conversations, at): (Vec<i64>, Vec<i64>) = heads
+        .iter()
+        .map(|(conversation, at)| (conversation.0, at.0))
+        .unzip();
     tx.queue(PROMOTE, parameters![conversations, at]);
     tx.woke_sends = true;
 }

@@ -55,7 +55,11 @@ impl managed::Manager for Maker {
         opened
     }
 
-    async fn recycle(&self, connection: &mut Connection, _: &Metrics) -> RecycleResult<ConnectError> {
+    async fn recycle(
+        &self,
+        connection: &mut Connection,
+        _: &Metrics,
+    ) -> RecycleResult<ConnectError> {
         if connection.client.is_closed() {
             return Err(RecycleError::message("closed"));
         }

@@ -36,7 +36,8 @@ pub(super) async fn backlog(tx: &mut Tx) -> Result<Backlog, Fault> {
     let mut answers = tx.commit().await?;
     let mut pair = |slot| {
         let rows = answers.take(slot);
-        rows.first().map_or((0, 0), |row| (count(row, 0), count(row, 1)))
+        rows.first()
+            .map_or((0, 0), |row| (count(row, 0), count(row, 1)))
     };
     let (conversations_pending, messages_pending) = pair(pending);
     let (outgoing_open, outgoing_unsure) = pair(outgoing);
@@ -113,7 +114,9 @@ pub(super) async fn arrivals(tx: &mut Tx, key: EventKey) -> Result<Option<Arriva
     let log = tx.queue(LOG, parameters![Key::from(key)]);
     let mut answers = tx.commit().await?;
     let event = answers.take(event);
-    let Some(event) = event.first() else { return Ok(None) };
+    let Some(event) = event.first() else {
+        return Ok(None);
+    };
     Ok(Some(Arrivals {
         count: event.get(0),
         first_at: Timestamp(event.get(1)),
@@ -135,10 +138,7 @@ const HELD: &str = "
      WHERE p.node = $1 AND c.owner = $1";
 
 /// What the ledger says a node holds.
-pub(super) async fn held(
-    tx: &mut Tx,
-    node: NodeId,
-) -> Result<Vec<(ClaimToken, Lease)>, Fault> {
+pub(super) async fn held(tx: &mut Tx, node: NodeId) -> Result<Vec<(ClaimToken, Lease)>, Fault> {
     let held = tx.queue(HELD, parameters![node.0]);
     let held = tx.commit().await?.take(held);
     let read = |row: &Row| {

@@ -78,7 +78,9 @@ impl Targets {
             targets.conversations.insert(row.get(1));
         }
         for row in answers.take(by_wamid) {
-            targets.named.insert((row.get(0), row.get(1)), OutgoingId(row.get(2)));
+            targets
+                .named
+                .insert((row.get(0), row.get(1)), OutgoingId(row.get(2)));
             targets.conversations.insert(row.get(3));
         }
         targets
@@ -91,14 +93,23 @@ impl Targets {
 
     /// The outgoings that have to be read, once those are locked.
     pub(super) fn outgoings(&self) -> Vec<i64> {
-        let all: BTreeSet<i64> =
-            self.tagged.iter().chain(self.named.values()).map(|id| id.0).collect();
+        let all: BTreeSet<i64> = self
+            .tagged
+            .iter()
+            .chain(self.named.values())
+            .map(|id| id.0)
+            .collect();
         all.into_iter().collect()
     }
 
     fn of(&self, tx: &Tx, one: &NewReceipt<'_>) -> Option<(OutgoingId, Option<Tag>)> {
         let tag = tag_of(tx, one.receipt).filter(|tag| self.tagged.contains(&tag.outgoing));
-        let name = || (storable(one.number.as_str()), indexed(one.receipt.wamid.as_str()));
+        let name = || {
+            (
+                storable(one.number.as_str()),
+                indexed(one.receipt.wamid.as_str()),
+            )
+        };
         tag.map(|tag| (tag.outgoing, Some(tag)))
             .or_else(|| Some((*self.named.get(&name())?, None)))
     }
@@ -136,7 +147,10 @@ pub(super) async fn receive(
     if adopted.is_some() || parked.is_some() {
         let mut answers = tx.flush().await?;
         let claimed = parked.map(|slot| answers.take(slot)).unwrap_or_default();
-        if claimed.iter().any(|row| row.get::<_, Option<i64>>(0).is_some()) {
+        if claimed
+            .iter()
+            .any(|row| row.get::<_, Option<i64>>(0).is_some())
+        {
             // The answer to the send came in between; now its conversation can be locked.
             return Err(Fault::Again("a wamid was claimed meanwhile".to_owned()));
         }
@@ -148,7 +162,9 @@ pub(super) async fn receive(
     }
     keep(tx, &mut placed);
     book.write(tx);
-    let told = placed.iter().filter_map(|placed| Some((placed.one.key, placed.outgoing?)));
+    let told = placed
+        .iter()
+        .filter_map(|placed| Some((placed.one.key, placed.outgoing?)));
     Ok(told.collect())
 }
 
@@ -167,7 +183,10 @@ fn place<'a>(
         if let Some(id) = outgoing
             && !book.is_known_as(id, &one.receipt.wamid)
         {
-            let name = (storable(one.number.as_str()), indexed(one.receipt.wamid.as_str()));
+            let name = (
+                storable(one.number.as_str()),
+                indexed(one.receipt.wamid.as_str()),
+            );
             learnt.add(name.0, name.1, id);
         }
         placed.push(Placed {
@@ -177,7 +196,10 @@ fn place<'a>(
         });
     }
     for placed in placed.iter_mut().filter(|placed| placed.outgoing.is_none()) {
-        let (number, wamid) = (placed.one.number.as_str(), placed.one.receipt.wamid.as_str());
+        let (number, wamid) = (
+            placed.one.number.as_str(),
+            placed.one.receipt.wamid.as_str(),
+        );
         placed.outgoing = learnt.get(&storable(number), &indexed(wamid));
     }
     placed
@@ -188,7 +210,10 @@ fn queue_parked(tx: &mut Tx, placed: &[Placed<'_>]) -> Option<Slot> {
     let (numbers, wamids): (Vec<String>, Vec<String>) = parked
         .map(|placed| {
             let one = &placed.one;
-            (storable(one.number.as_str()), indexed(one.receipt.wamid.as_str()))
+            (
+                storable(one.number.as_str()),
+                indexed(one.receipt.wamid.as_str()),
+            )
         })
         .unzip();
     (!numbers.is_empty()).then(|| tx.queue(PARK, parameters![numbers, wamids]))
@@ -211,20 +236,47 @@ const KEEP: &str = "
 
 fn keep(tx: &mut Tx, placed: &mut [Placed<'_>]) {
     let text = |of: fn(&Receipt) -> &str| -> Vec<String> {
-        placed.iter().map(|placed| storable(of(placed.one.receipt))).collect()
+        placed
+            .iter()
+            .map(|placed| storable(of(placed.one.receipt)))
+            .collect()
     };
     let parameters = parameters![
-        placed.iter().map(|p| Key::from(p.one.key)).collect::<Vec<_>>(),
-        placed.iter().map(|p| storable(p.one.number.as_str())).collect::<Vec<_>>(),
-        placed.iter().map(|p| indexed(p.one.receipt.wamid.as_str())).collect::<Vec<_>>(),
+        placed
+            .iter()
+            .map(|p| Key::from(p.one.key))
+            .collect::<Vec<_>>(),
+        placed
+            .iter()
+            .map(|p| storable(p.one.number.as_str()))
+            .collect::<Vec<_>>(),
+        placed
+            .iter()
+            .map(|p| indexed(p.one.receipt.wamid.as_str()))
+            .collect::<Vec<_>>(),
         text(|receipt| receipt.status.as_str()),
         text(|receipt| receipt.participant.as_deref().unwrap_or_default()),
-        placed.iter().map(|p| p.one.receipt.at.map(|at| at.0)).collect::<Vec<_>>(),
-        placed.iter().map(|p| p.one.received_at.0).collect::<Vec<_>>(),
-        placed.iter().map(|p| p.outgoing.map(|id| id.0)).collect::<Vec<_>>(),
-        placed.iter().map(|p| p.reading.attempt.map(i64::from)).collect::<Vec<_>>(),
+        placed
+            .iter()
+            .map(|p| p.one.receipt.at.map(|at| at.0))
+            .collect::<Vec<_>>(),
+        placed
+            .iter()
+            .map(|p| p.one.received_at.0)
+            .collect::<Vec<_>>(),
+        placed
+            .iter()
+            .map(|p| p.outgoing.map(|id| id.0))
+            .collect::<Vec<_>>(),
+        placed
+            .iter()
+            .map(|p| p.reading.attempt.map(i64::from))
+            .collect::<Vec<_>>(),
         placed.iter().map(|p| p.reading.code).collect::<Vec<_>>(),
-        placed.iter().map(|p| p.reading.retryable).collect::<Vec<_>>(),
+        placed
+            .iter()
+            .map(|p| p.reading.retryable)
+            .collect::<Vec<_>>(),
         text(|receipt| &receipt.raw),
     ];
     tx.queue(KEEP, parameters);
@@ -247,11 +299,15 @@ pub(super) fn queue_raw(tx: &mut Tx, repeated: &[(EventKey, &Receipt)]) -> Optio
 
 /// Queues what they add.
 pub(super) fn queue_news(tx: &mut Tx, rows: &[Row], repeated: &[(EventKey, &Receipt)]) {
-    let kept: BTreeMap<EventKey, String> =
-        rows.iter().map(|row| (row.get::<_, Key>(0).into(), row.get(1))).collect();
+    let kept: BTreeMap<EventKey, String> = rows
+        .iter()
+        .map(|row| (row.get::<_, Key>(0).into(), row.get(1)))
+        .collect();
     let mut changed: BTreeMap<EventKey, String> = BTreeMap::new();
     for (key, receipt) in repeated {
-        let Some(before) = changed.get(key).or_else(|| kept.get(key)) else { continue };
+        let Some(before) = changed.get(key).or_else(|| kept.get(key)) else {
+            continue;
+        };
         if let Some(after) = enriched(before, &receipt.raw) {
             changed.insert(*key, after);
         }

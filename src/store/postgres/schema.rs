@@ -57,13 +57,18 @@ const fn newer(found: u32) -> StoreError {
 async fn version(client: &Client, schema: &str) -> Result<u32, StoreError> {
     let table = format!("\"{schema}\".schema_version");
     let known = client
-        .query_typed("SELECT to_regclass($1) IS NOT NULL", &[(&table, Type::TEXT)])
+        .query_typed(
+            "SELECT to_regclass($1) IS NOT NULL",
+            &[(&table, Type::TEXT)],
+        )
         .await
         .map_err(opening)?;
     if !known.first().is_some_and(|row| row.get(0)) {
         return Ok(0);
     }
-    let said = client.simple_query(&format!("SELECT max(version) FROM {table}")).await;
+    let said = client
+        .simple_query(&format!("SELECT max(version) FROM {table}"))
+        .await;
     Ok(number(&said.map_err(opening)?).unwrap_or(0))
 }
 
@@ -74,11 +79,7 @@ fn number<N: std::str::FromStr>(said: &[SimpleQueryMessage]) -> Option<N> {
     })
 }
 
-async fn migrate_locked(
-    client: &Client,
-    schema: &str,
-    clock: &Clock,
-) -> Result<(), StoreError> {
+async fn migrate_locked(client: &Client, schema: &str, clock: &Clock) -> Result<(), StoreError> {
     // Waits for whoever migrates now; the lock ends with the transaction.
     let begin = format!(
         "BEGIN; SELECT pg_advisory_xact_lock(hashtextextended('hapax migrate {schema}', 0))"
@@ -106,7 +107,10 @@ async fn migrate_locked(
 async fn make_schema(client: &Client, schema: &str) -> Result<(), StoreError> {
     // Asked first: to create one needs a right that a schema which is there makes needless.
     let there = client
-        .query_typed("SELECT to_regnamespace($1) IS NOT NULL", &[(&schema, Type::TEXT)])
+        .query_typed(
+            "SELECT to_regnamespace($1) IS NOT NULL",
+            &[(&schema, Type::TEXT)],
+        )
         .await
         .map_err(opening)?;
     if !there.first().is_some_and(|row| row.get(0)) {
@@ -144,8 +148,11 @@ async fn give_birth(client: &Client, clock: &Clock) -> Result<(), StoreError> {
     let id = i64::from(u32::from_le_bytes(id));
     // Where the server doesn't tell its timeline, nobody will look.
     let timeline = timeline_in(client, true).await.unwrap_or(0);
-    let birth: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 3] =
-        [(&id, Type::INT8), (&now, Type::INT8), (&timeline, Type::INT8)];
+    let birth: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 3] = [
+        (&id, Type::INT8),
+        (&now, Type::INT8),
+        (&timeline, Type::INT8),
+    ];
     client.query_typed(BIRTH, &birth).await.map_err(opening)?;
     let base = (now / 1000 - ID_EPOCH_SECONDS).max(0) * IDS_PER_SECOND;
     let start = client.query_typed(START_IDS, &[(&base, Type::INT8)]).await;
@@ -175,7 +182,9 @@ async fn timeline_in(client: &Client, in_transaction: bool) -> Option<i64> {
 
 /// The store's name, given at its birth.
 pub(super) async fn store_id(client: &Client, schema: &str) -> Result<StoreId, StoreError> {
-    let said = client.simple_query(&format!("SELECT store_id FROM \"{schema}\".ledger")).await;
+    let said = client
+        .simple_query(&format!("SELECT store_id FROM \"{schema}\".ledger"))
+        .await;
     let id: Option<i64> = number(&said.map_err(opening)?);
     let id = id.and_then(|id| u32::try_from(id).ok());
     id.map(StoreId)
@@ -184,7 +193,10 @@ pub(super) async fn store_id(client: &Client, schema: &str) -> Result<StoreId, S
 
 /// Whether commits wait for a standby.
 pub(super) async fn has_synchronous_standby(client: &Client) -> Result<bool, StoreError> {
-    let said = client.simple_query("SHOW synchronous_standby_names").await.map_err(opening)?;
+    let said = client
+        .simple_query("SHOW synchronous_standby_names")
+        .await
+        .map_err(opening)?;
     let names: Option<String> = number(&said);
     Ok(names.is_some_and(|names| !names.trim().is_empty()))
 }

@@ -10,7 +10,9 @@ use super::node::IS_MEMBER;
 use super::outbox::read_attempt;
 use super::parameter::parameters;
 use super::tx::Tx;
-use crate::model::{ConversationId, NodeId, NumberId, OutgoingId, Recipient, Tag, Timestamp, TurnId};
+use crate::model::{
+    ConversationId, NodeId, NumberId, OutgoingId, Recipient, Tag, Timestamp, TurnId,
+};
 
 // Locks the conversations of due heads, at most so many of each number that is not paused. Only
 // heads have a due time, and nothing is sent beside a send in question.
@@ -74,7 +76,10 @@ pub(super) async fn send(tx: &mut Tx, send: &SendRequest) -> Result<Sends, Fault
     }
     let marked = tx.queue(MARK, parameters![send.node.0, conversations]);
     let marked = tx.commit().await?.take(marked);
-    sends.outgoings = marked.iter().map(|row| read_sending(tx, send.node, row)).collect();
+    sends.outgoings = marked
+        .iter()
+        .map(|row| read_sending(tx, send.node, row))
+        .collect();
     if sends.outgoings.is_empty() {
         sends.next_due = Some(Duration::ZERO);
     }

@@ -124,7 +124,8 @@ pub(super) async fn expire(tx: &mut Tx, unsure_wait_ms: i64) -> Result<Vec<Outgo
     book.read(&answers.take(standings))?;
     let mut ended = Vec::new();
     for row in answers.take(unsure) {
-        let (id, attempt): (OutgoingId, Attempt) = (OutgoingId(row.get(0)), read_attempt(row.get(1)));
+        let (id, attempt): (OutgoingId, Attempt) =
+            (OutgoingId(row.get(0)), read_attempt(row.get(1)));
         let reason = Facts::because("nobody learnt whether it was sent: no receipt came");
         book.merge(tx.now(), id, Evidence::WaitOver(attempt), reason);
         ended.push(id);

@@ -49,8 +49,9 @@ impl Schema {
 
     /// A connection of the test's own, in this schema.
     async fn client(&self) -> tokio_postgres::Client {
-        let (client, connection) =
-            tokio_postgres::connect(&self.url, NoTls).await.expect("the database answers");
+        let (client, connection) = tokio_postgres::connect(&self.url, NoTls)
+            .await
+            .expect("the database answers");
         tokio::spawn(connection);
         let path = format!("SET search_path = \"{}\"", self.name);
         client.batch_execute(&path).await.expect("the path is set");
@@ -60,14 +61,23 @@ impl Schema {
 
 impl Drop for Schema {
     fn drop(&mut self) {
-        let (url, drop) = (self.url.clone(), format!("DROP SCHEMA IF EXISTS \"{}\" CASCADE", self.name));
+        let (url, drop) = (
+            self.url.clone(),
+            format!("DROP SCHEMA IF EXISTS \"{}\" CASCADE", self.name),
+        );
         let dropping = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
             runtime.block_on(async move {
-                let (client, connection) =
-                    tokio_postgres::connect(&url, NoTls).await.map_err(std::io::Error::other)?;
+                let (client, connection) = tokio_postgres::connect(&url, NoTls)
+                    .await
+                    .map_err(std::io::Error::other)?;
                 tokio::spawn(connection);
-                client.batch_execute(&drop).await.map_err(std::io::Error::other)
+                client
+                    .batch_execute(&drop)
+                    .await
+                    .map_err(std::io::Error::other)
             })
         });
         let dropped = dropping.join();

@@ -57,8 +57,7 @@ pub(super) async fn claim(tx: &mut Tx, claim: &ClaimRequest) -> Result<Claimed, 
     }
     let mut taken = answers.take(taken);
     taken.sort_by_key(|row| row.get::<_, i64>(9));
-    let mut turns: Vec<ClaimedTurn> =
-        taken.iter().map(|row| read_turn(tx, claim, row)).collect();
+    let mut turns: Vec<ClaimedTurn> = taken.iter().map(|row| read_turn(tx, claim, row)).collect();
     let conversations: Vec<i64> = taken.iter().map(|row| row.get(0)).collect();
     tx.queue(OWN, parameters![claim.node.0, conversations.clone()]);
     let done: Vec<i64> = taken.iter().map(|row| row.get(5)).collect();
@@ -68,14 +67,19 @@ pub(super) async fn claim(tx: &mut Tx, claim: &ClaimRequest) -> Result<Claimed, 
     let mut answers = tx.commit().await?;
     for row in answers.take(messages) {
         let conversation = ConversationId(row.get(0));
-        let turn = turns.iter_mut().find(|turn| turn.lease.conversation == conversation);
+        let turn = turns
+            .iter_mut()
+            .find(|turn| turn.lease.conversation == conversation);
         if let Some(turn) = turn {
             turn.messages.push(read_message(&row));
         }
     }
     Ok(Claimed {
         turns,
-        next_due: answers.take(next_due).first().and_then(|row| read_wait(row.get(0))),
+        next_due: answers
+            .take(next_due)
+            .first()
+            .and_then(|row| read_wait(row.get(0))),
     })
 }
 

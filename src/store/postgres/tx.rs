@@ -54,7 +54,10 @@ pub(super) struct Answers(Vec<Vec<Row>>);
 impl Answers {
     /// Takes out the rows of one statement.
     pub(super) fn take(&mut self, slot: Slot) -> Vec<Row> {
-        self.0.get_mut(slot.0).map(std::mem::take).unwrap_or_default()
+        self.0
+            .get_mut(slot.0)
+            .map(std::mem::take)
+            .unwrap_or_default()
     }
 }
 
@@ -199,7 +202,11 @@ impl Tx {
         let Some(connection) = self.connection.as_mut() else {
             return Err(Fault::Unavailable("the transaction is over".to_owned()));
         };
-        if prepares && queued.iter().any(|statement| connection.prepared(statement.sql).is_none()) {
+        if prepares
+            && queued
+                .iter()
+                .any(|statement| connection.prepared(statement.sql).is_none())
+        {
             // Names are resolved when a statement is prepared: in the schema that is set first.
             if let Some(preamble) = preamble.take() {
                 let said = connection.client.simple_query(&preamble).await;
@@ -311,8 +318,7 @@ enum Reply {
     Said(Vec<SimpleQueryMessage>),
 }
 
-type Request<'a> =
-    Pin<Box<dyn Future<Output = Result<Reply, tokio_postgres::Error>> + Send + 'a>>;
+type Request<'a> = Pin<Box<dyn Future<Output = Result<Reply, tokio_postgres::Error>> + Send + 'a>>;
 
 fn requests<'a>(
     connection: &'a super::connection::Connection,
@@ -331,7 +337,11 @@ fn requests<'a>(
         requests.push(Box::pin(async move {
             let rows = match prepared {
                 Some(prepared) => client.query(prepared, &values(&statement.parameters)).await,
-                None => client.query_typed(statement.sql, &typed(&statement.parameters)).await,
+                None => {
+                    client
+                        .query_typed(statement.sql, &typed(&statement.parameters))
+                        .await
+                }
             };
             rows.map(Reply::Rows)
         }));
@@ -345,7 +355,10 @@ fn types(parameters: &[Parameter]) -> Vec<Type> {
 }
 
 fn values(parameters: &[Parameter]) -> Vec<&(dyn ToSql + Sync)> {
-    parameters.iter().map(|(value, _)| &**value as &(dyn ToSql + Sync)).collect()
+    parameters
+        .iter()
+        .map(|(value, _)| &**value as &(dyn ToSql + Sync))
+        .collect()
 }
 
 fn typed(parameters: &[Parameter]) -> Vec<(&(dyn ToSql + Sync), Type)> {
@@ -369,7 +382,11 @@ async fn in_order(mut requests: Vec<Request<'_>>) -> Vec<Result<Reply, tokio_pos
                 }
             }
         }
-        if waits { Poll::Pending } else { Poll::Ready(()) }
+        if waits {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
     })
     .await;
     replies.into_iter().flatten().collect()

@@ -106,9 +106,15 @@ async fn listen(wake: &Arc<Wake>, connector: &Connector, channel: &str) -> Optio
         Box::new(move |notice| heard.hear(notice.process_id(), notice.payload()));
     let connection = Connection::open(connector, Some(listener)).await.ok()?;
     let client = &connection.client;
-    let pid = client.query_typed("SELECT pg_backend_pid()", &[]).await.ok()?;
+    let pid = client
+        .query_typed("SELECT pg_backend_pid()", &[])
+        .await
+        .ok()?;
     wake.backend.store(pid.first()?.get(0), Ordering::Relaxed);
-    client.batch_execute(&format!("LISTEN \"{channel}\"")).await.ok()?;
+    client
+        .batch_execute(&format!("LISTEN \"{channel}\""))
+        .await
+        .ok()?;
     Some(connection)
 }
 
@@ -127,7 +133,9 @@ async fn tell_others(wake: &Wake, connection: &Connection, channel: &str, clock:
             }
             let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 2] =
                 [(&channel, Type::TEXT), (&word, Type::TEXT)];
-            let told = connection.client.query_typed("SELECT pg_notify($1, $2)", &parameters);
+            let told = connection
+                .client
+                .query_typed("SELECT pg_notify($1, $2)", &parameters);
             if told.await.is_err() {
                 return;
             }

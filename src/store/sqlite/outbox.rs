@@ -94,7 +94,11 @@ fn enter(
     match state {
         OutgoingState::Pending => {
             hold_back_later(tx, standing)?;
-            promote_head(tx, standing.conversation, tx.now.after(facts.retry_after.unwrap_or_default()))?;
+            promote_head(
+                tx,
+                standing.conversation,
+                tx.now.after(facts.retry_after.unwrap_or_default()),
+            )?;
         }
         OutgoingState::Sent => {
             close_dead_letter(tx, id)?;
