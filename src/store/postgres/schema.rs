@@ -53,22 +53,27 @@ const fn newer(found: u32) -> StoreError {
     }
 }
 
+// The tables are asked, not `to_regclass`: that answers from the connection's memory, which may be
+// older than what others committed while this one waited for the lock.
+const HAS_VERSION: &str = "
+    SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_tables
+                    WHERE schemaname = $1 AND tablename = 'schema_version')";
+const HAS_SCHEMA: &str =
+    "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = $1)";
+
+async fn is_there(client: &Client, question: &str, schema: &str) -> Result<bool, StoreError> {
+    let answer = client.query_typed(question, &[(&schema, Type::TEXT)]).await;
+    let answer = answer.map_err(opening)?;
+    Ok(answer.first().is_some_and(|row| row.get(0)))
+}
+
 /// The version found; 0 where there is no ledger yet.
 async fn version(client: &Client, schema: &str) -> Result<u32, StoreError> {
-    let table = format!("\"{schema}\".schema_version");
-    let known = client
-        .query_typed(
-            "SELECT to_regclass($1) IS NOT NULL",
-            &[(&table, Type::TEXT)],
-        )
-        .await
-        .map_err(opening)?;
-    if !known.first().is_some_and(|row| row.get(0)) {
+    if !is_there(client, HAS_VERSION, schema).await? {
         return Ok(0);
     }
-    let said = client
-        .simple_query(&format!("SELECT max(version) FROM {table}"))
-        .await;
+    let version = format!("SELECT max(version) FROM \"{schema}\".schema_version");
+    let said = client.simple_query(&version).await;
     Ok(number(&said.map_err(opening)?).unwrap_or(0))
 }
 
@@ -106,14 +111,7 @@ async fn migrate_locked(client: &Client, schema: &str, clock: &Clock) -> Result<
 
 async fn make_schema(client: &Client, schema: &str) -> Result<(), StoreError> {
     // Asked first: to create one needs a right that a schema which is there makes needless.
-    let there = client
-        .query_typed(
-            "SELECT to_regnamespace($1) IS NOT NULL",
-            &[(&schema, Type::TEXT)],
-        )
-        .await
-        .map_err(opening)?;
-    if !there.first().is_some_and(|row| row.get(0)) {
+    if !is_there(client, HAS_SCHEMA, schema).await? {
         let create = format!("CREATE SCHEMA \"{schema}\"");
         client.batch_execute(&create).await.map_err(opening)?;
     }
