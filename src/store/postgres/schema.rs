@@ -58,8 +58,7 @@ const fn newer(found: u32) -> StoreError {
 const HAS_VERSION: &str = "
     SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_tables
                     WHERE schemaname = $1 AND tablename = 'schema_version')";
-const HAS_SCHEMA: &str =
-    "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = $1)";
+const HAS_SCHEMA: &str = "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = $1)";
 
 async fn is_there(client: &Client, question: &str, schema: &str) -> Result<bool, StoreError> {
     let answer = client.query_typed(question, &[(&schema, Type::TEXT)]).await;
