@@ -61,7 +61,6 @@ impl Pooler {
 
 fn settings(folder: &Path, server: u16, port: u16) -> String {
     let folder = folder.display();
-    // `./test` knows pgbouncer.pid, and ends who was left behind.
     format!(
         "[databases]\n\
          * = host=127.0.0.1 port={server}\n\
@@ -71,7 +70,6 @@ fn settings(folder: &Path, server: u16, port: u16) -> String {
          unix_socket_dir =\n\
          auth_type = trust\n\
          auth_file = {folder}/users\n\
-         pidfile = {folder}/pgbouncer.pid\n\
          pool_mode = transaction\n\
          max_client_conn = 200\n"
     )
