@@ -1,6 +1,7 @@
 //! Tests from outside: real processes, spoken to over HTTP.
 
 mod busy_store;
+mod cluster;
 mod command_line;
 mod drained;
 mod every_shape;
@@ -15,8 +16,12 @@ mod logs_tell;
 mod once;
 mod one_person;
 mod payloads;
+mod pooler;
+mod provided;
+mod proxy;
 mod same_bot;
 mod scene;
+mod schema;
 mod talk;
 mod what_is_refused;
 mod whole_batch;
