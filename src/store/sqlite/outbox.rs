@@ -97,7 +97,7 @@ pub(super) fn merge(
 const ENTER: &str = "
     UPDATE outgoing
        SET state = ?2, node = NULL, due_at = NULL, error = coalesce(?3, error), changed_at = ?4,
-           unsure_at_ms = CASE WHEN ?2 = 2 THEN (SELECT healthy_ms FROM ledger) END
+           kept_at = NULL, unsure_at_ms = CASE WHEN ?2 = 2 THEN (SELECT healthy_ms FROM ledger) END
      WHERE id = ?1";
 
 fn enter(
@@ -394,6 +394,7 @@ fn read_receipt(
     Ok(())
 }
 
+const IS_EMPTIED: &str = "SELECT body = '' FROM outgoing WHERE id = ?1";
 const MARK_FAILED: &str = "UPDATE outgoing SET failed_attempt = ?2 WHERE id = ?1";
 /// How long a message waits that Meta accepted first and then called too fast.
 const AFTER_RECEIPT: Backoff = Backoff {
@@ -416,7 +417,9 @@ fn read_failure(tx: &Tx<'_>, id: OutgoingId, reading: &Reading) -> rusqlite::Res
         Some(code) => format!("a receipt says failed, code {code}"),
         None => "a receipt says failed".to_owned(),
     };
-    let evidence = if reading.retryable && standing.attempt < ATTEMPTS_BY_RECEIPT_MAX {
+    // Once retention has emptied it, there is nothing left to send again.
+    let may_retry = reading.retryable && standing.attempt < ATTEMPTS_BY_RECEIPT_MAX;
+    let evidence = if may_retry && tx.row(IS_EMPTIED, [id.0], |row| row.get(0))? == Some(false) {
         Evidence::RetryableReceipt(reading.attempt)
     } else {
         Evidence::FailedReceipt(reading.attempt)
