@@ -1,13 +1,14 @@
 //! From texts to [`Config`]: one function a group of settings.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::gather::is_postgres;
 use super::reader::Reader;
 use super::settings::{
     AskConfig, Config, DoorConfig, ForwardConfig, ForwardDone, HandlerConfig, LogConfig, LogFormat,
-    LogIdentifiers, NodeConfig, PublicConfig, SendConfig, StoreConfig, StoreUrl, TurnConfig,
-    TurnPolicy, WhatsappConfig, WorkerConfig,
+    LogIdentifiers, NodeConfig, PublicConfig, RetentionConfig, SendConfig, StoreConfig, StoreUrl,
+    TurnConfig, TurnPolicy, WhatsappConfig, WorkerConfig,
 };
 use super::value::{self, Expected};
 use crate::model::{NumberId, Secret};
@@ -34,6 +35,7 @@ pub(super) fn config(reader: &mut Reader) -> Config {
     let bot = door(reader, "bot.listen", "bot.token");
     let admin = door(reader, "admin.listen", "admin.token");
     let store = store(reader);
+    let retention = retention();
     let whatsapp = whatsapp(reader);
     let handler = handler(reader, &whatsapp.app_secret);
     let turn = turn(reader, &handler);
@@ -43,6 +45,7 @@ pub(super) fn config(reader: &mut Reader) -> Config {
         bot,
         admin,
         store,
+        retention,
         handler,
         turn,
         worker,
@@ -83,6 +86,15 @@ fn store(reader: &mut Reader) -> StoreConfig {
         queue_max: reader.value("store.queue_max", value::count),
         wait_max: reader.value("store.wait_max", value::duration),
         wal_max: reader.value("store.wal_max", value::size),
+    }
+}
+
+fn retention() -> RetentionConfig {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    RetentionConfig {
+        keys: DAY * 30,
+        payloads: DAY * 30,
+        every: Duration::from_secs(600),
     }
 }
 

@@ -20,8 +20,8 @@ pub use fault::{Fault, Faults};
 pub use render::render;
 pub use settings::{
     AskConfig, Config, DoorConfig, ForwardConfig, ForwardDone, HandlerConfig, LogConfig, LogFormat,
-    LogIdentifiers, NodeConfig, PublicConfig, SendConfig, StoreConfig, StoreUrl, TurnConfig,
-    TurnPolicy, WhatsappConfig, WorkerConfig,
+    LogIdentifiers, NodeConfig, PublicConfig, RetentionConfig, SendConfig, StoreConfig, StoreUrl,
+    TurnConfig, TurnPolicy, WhatsappConfig, WorkerConfig,
 };
 pub use sources::{DEFAULT_FILE, Origin, Sources};
 

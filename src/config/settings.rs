@@ -20,6 +20,8 @@ pub struct Config {
     pub admin: DoorConfig,
     /// The ledger.
     pub store: StoreConfig,
+    /// How long the ledger remembers.
+    pub retention: RetentionConfig,
     /// What answers a turn.
     pub handler: HandlerConfig,
     /// How long and how often a turn is tried.
@@ -85,6 +87,18 @@ pub enum StoreUrl {
     Sqlite(PathBuf),
     /// A PostgreSQL address, which may hold a password.
     Postgres(Secret),
+}
+
+/// `retention.*`: how long the ledger remembers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetentionConfig {
+    /// How long an event is known to have been seen; at least 8 days, since Meta delivers again
+    /// for 7.
+    pub keys: Duration,
+    /// How long the contents of what is over are kept; at least an hour, never more than `keys`.
+    pub payloads: Duration,
+    /// How often it is looked for what is over; at most a day.
+    pub every: Duration,
 }
 
 /// `handler.*` and the group of the chosen handler.
