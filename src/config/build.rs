@@ -1,17 +1,18 @@
 //! From texts to [`Config`]: one function a group of settings.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
-use super::gather::is_postgres;
+use super::keys::is_postgres;
 use super::reader::Reader;
 use super::settings::{
-    AskConfig, Config, DoorConfig, ForwardConfig, ForwardDone, HandlerConfig, LogConfig, LogFormat,
-    LogIdentifiers, NodeConfig, PublicConfig, RetentionConfig, SendConfig, StoreConfig, StoreUrl,
-    TurnConfig, TurnPolicy, WhatsappConfig, WorkerConfig,
+    AskConfig, AsyncFailover, Config, DoorConfig, ForwardConfig, ForwardDone, HandlerConfig,
+    LogConfig, LogFormat, LogIdentifiers, NodeConfig, Pooler, PostgresConfig, PublicConfig,
+    RetentionConfig, SendConfig, StoreConfig, StoreUrl, TurnConfig, TurnPolicy, WhatsappConfig,
+    WorkerConfig,
 };
 use super::value::{self, Expected};
 use crate::model::{NumberId, Secret};
+use crate::store::postgres::Address;
 
 /// How many turns run at once where no other setting tells.
 const WORKERS: usize = 64;
@@ -35,7 +36,7 @@ pub(super) fn config(reader: &mut Reader) -> Config {
     let bot = door(reader, "bot.listen", "bot.token");
     let admin = door(reader, "admin.listen", "admin.token");
     let store = store(reader);
-    let retention = retention();
+    let retention = retention(reader);
     let whatsapp = whatsapp(reader);
     let handler = handler(reader, &whatsapp.app_secret);
     let turn = turn(reader, &handler);
@@ -86,21 +87,45 @@ fn store(reader: &mut Reader) -> StoreConfig {
         queue_max: reader.value("store.queue_max", value::count),
         wait_max: reader.value("store.wait_max", value::duration),
         wal_max: reader.value("store.wal_max", value::size),
+        postgres: postgres(reader),
     }
 }
 
-fn retention() -> RetentionConfig {
-    const DAY: Duration = Duration::from_secs(24 * 3600);
+fn postgres(reader: &mut Reader) -> PostgresConfig {
+    PostgresConfig {
+        schema: reader.value("store.schema", value::schema),
+        connections: reader.value("store.connections", value::connections),
+        connect_timeout: reader.value("store.connect_timeout", value::duration),
+        statement_timeout: reader.value("store.statement_timeout", value::duration),
+        lock_timeout: reader.value("store.lock_timeout", value::duration),
+        pooler: reader.value("store.pooler", |text| {
+            let words = [("none", Pooler::None), ("transaction", Pooler::Transaction)];
+            value::word(text, &words)
+        }),
+        async_failover: reader.value("store.async_failover", |text| {
+            let words = [
+                ("refuse", AsyncFailover::Refuse),
+                ("allow", AsyncFailover::Allow),
+            ];
+            value::word(text, &words)
+        }),
+    }
+}
+
+fn retention(reader: &mut Reader) -> RetentionConfig {
     RetentionConfig {
-        keys: DAY * 30,
-        payloads: DAY * 30,
-        every: Duration::from_secs(600),
+        keys: reader.value("retention.keys", value::duration),
+        payloads: reader.value("retention.payloads", value::duration),
+        every: reader.value("retention.every", value::duration),
     }
 }
 
 pub(super) fn store_url(text: &str) -> Result<StoreUrl, Expected> {
     if is_postgres(text) {
-        return Err("\"sqlite:PATH\": PostgreSQL is not in this version".into());
+        return match Address::parse(text) {
+            Ok(_) => Ok(StoreUrl::Postgres(Secret::new(text))),
+            Err(error) => Err(format!("an address of PostgreSQL that is right: {error}").into()),
+        };
     }
     let path = text
         .strip_prefix("sqlite:")
@@ -109,7 +134,11 @@ pub(super) fn store_url(text: &str) -> Result<StoreUrl, Expected> {
         Some(path) if !path.is_empty() && !path.starts_with(':') && !path.contains('?') => {
             Ok(StoreUrl::Sqlite(PathBuf::from(path)))
         }
-        _ => Err("\"sqlite:PATH\" with the path of a file, without options".into()),
+        _ => Err(
+            "\"sqlite:PATH\" with the path of a file, without options, or \
+             \"postgres://USER:PASSWORD@HOST:PORT/DATABASE\""
+                .into(),
+        ),
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::fault::Fault;
-use super::keys::{Alias, KEYS, Key, Place, nearest_env, nearest_key};
+use super::keys::{Alias, KEYS, Key, Place, is_postgres, nearest_env, nearest_key};
 use super::sources::{EnvFile, Origin, Sources, read_env_file, read_file};
 
 /// The text of one setting, and where it came from.
@@ -269,8 +269,8 @@ impl Gathered {
         let found = layers.iter().find_map(|layer| layer.get("DATABASE_URL"));
         if let Some(setting) = found.filter(|setting| is_postgres(&setting.text)) {
             self.notes.push(format!(
-                "{} names a PostgreSQL database and is passed over: PostgreSQL is not in this \
-                 version; the ledger is in {}",
+                "{} names a PostgreSQL database and is passed over, since it may be the bot's own; \
+                 to keep the ledger there, set HAPAX_STORE to the same; it is in {}",
                 setting.origin,
                 super::DEFAULT_STORE
             ));
@@ -295,11 +295,6 @@ impl Gathered {
                 .push(format!("{name} ({place}) is unknown and ignored{hint}"));
         }
     }
-}
-
-/// Whether `text` is the address of a PostgreSQL database.
-pub(super) fn is_postgres(text: &str) -> bool {
-    text.starts_with("postgres://") || text.starts_with("postgresql://")
 }
 
 /// Kubernetes describes each service of a namespace in variables named after it, also to a pod

@@ -81,6 +81,8 @@ impl Key {
         match self.shown {
             Shown::Plain => format!("{:?}", short(text)),
             Shown::Secret | Shown::WhenRight => "***".to_owned(),
+            // Without its `@`, the password would stand where the port is looked for.
+            Shown::Address if is_postgres(text) => "\"postgres://***\"".to_owned(),
             Shown::Address => format!("{:?}", short(&redact(text))),
         }
     }
@@ -104,6 +106,11 @@ impl Key {
         self.aliases = aliases;
         self
     }
+}
+
+/// Whether `text` is the address of a PostgreSQL database.
+pub(super) fn is_postgres(text: &str) -> bool {
+    text.starts_with("postgres://") || text.starts_with("postgresql://")
 }
 
 /// An address without what may be secret in it. Of several addresses it may hide all but the
@@ -263,6 +270,24 @@ pub(super) const KEYS: &[Key] = &[
     text("store.queue_max", "HAPAX_STORE_QUEUE_MAX", "4096"),
     text("store.wait_max", "HAPAX_STORE_WAIT_MAX", "10s"),
     text("store.wal_max", "HAPAX_STORE_WAL_MAX", "64MB"),
+    text("store.schema", "HAPAX_STORE_SCHEMA", "hapax"),
+    text("store.connections", "HAPAX_STORE_CONNECTIONS", "8"),
+    text("store.connect_timeout", "HAPAX_STORE_CONNECT_TIMEOUT", "5s"),
+    text(
+        "store.statement_timeout",
+        "HAPAX_STORE_STATEMENT_TIMEOUT",
+        "10s",
+    ),
+    text("store.lock_timeout", "HAPAX_STORE_LOCK_TIMEOUT", "3s"),
+    text("store.pooler", "HAPAX_STORE_POOLER", "none"),
+    text(
+        "store.async_failover",
+        "HAPAX_STORE_ASYNC_FAILOVER",
+        "refuse",
+    ),
+    text("retention.keys", "HAPAX_RETENTION_KEYS", "30d"),
+    text("retention.payloads", "HAPAX_RETENTION_PAYLOADS", "30d"),
+    text("retention.every", "HAPAX_RETENTION_EVERY", "10m"),
     text("turn.deadline", "HAPAX_TURN_DEADLINE", "60s"),
     text("turn.attempts_max", "HAPAX_TURN_ATTEMPTS_MAX", "4"),
     text("turn.backoff_first", "HAPAX_TURN_BACKOFF_FIRST", "1s"),

@@ -1,7 +1,7 @@
 //! The settings: defaults, below a file, below an env-file, below the environment.
 //!
-//! Everything that is wrong is reported at once, each with its mend. Knows no other part of the
-//! program; the other parts know no file and no variable.
+//! Everything that is wrong is reported at once, each with its mend. Knows of the program only what
+//! an address of the ledger is; the other parts know no file and no variable.
 
 mod build;
 mod fault;
@@ -19,9 +19,10 @@ use std::collections::BTreeMap;
 pub use fault::{Fault, Faults};
 pub use render::render;
 pub use settings::{
-    AskConfig, Config, DoorConfig, ForwardConfig, ForwardDone, HandlerConfig, LogConfig, LogFormat,
-    LogIdentifiers, NodeConfig, PublicConfig, RetentionConfig, SendConfig, StoreConfig, StoreUrl,
-    TurnConfig, TurnPolicy, WhatsappConfig, WorkerConfig,
+    AskConfig, AsyncFailover, Config, DoorConfig, ForwardConfig, ForwardDone, HandlerConfig,
+    LogConfig, LogFormat, LogIdentifiers, NodeConfig, Pooler, PostgresConfig, PublicConfig,
+    RetentionConfig, SendConfig, StoreConfig, StoreUrl, TurnConfig, TurnPolicy, WhatsappConfig,
+    WorkerConfig,
 };
 pub use sources::{DEFAULT_FILE, Origin, Sources};
 

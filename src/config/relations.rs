@@ -4,14 +4,21 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::reader::Reader;
-use super::settings::{Config, DoorConfig, NodeConfig, PublicConfig, SendConfig, TurnConfig};
+use super::settings::{
+    Config, DoorConfig, NodeConfig, PostgresConfig, PublicConfig, RetentionConfig, SendConfig,
+    TurnConfig,
+};
 
 /// A little over the 3 MB (or MiB) that Meta's longest delivery has.
 const BODY_MIN: usize = 3_200_000;
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(24 * 3_600);
 
 /// Checks every relation.
 pub(super) fn check(reader: &mut Reader, config: &Config) {
     bodies(reader, &config.public);
+    postgres(reader, &config.store.postgres);
+    retention(reader, &config.retention);
     turn(reader, &config.turn);
     send(reader, &config.send);
     node(reader, &config.node);
@@ -33,6 +40,42 @@ fn bodies(reader: &mut Reader, public: &PublicConfig) {
         "public.body_memory_max",
         &["public.body_max"],
         "at least public.body_max, or no large body could ever be read",
+    );
+}
+
+fn postgres(reader: &mut Reader, postgres: &PostgresConfig) {
+    reader.relation(
+        postgres.lock_timeout <= postgres.statement_timeout,
+        "store.lock_timeout",
+        &["store.statement_timeout"],
+        "at most store.statement_timeout, of which the wait for a lock is a part",
+    );
+}
+
+fn retention(reader: &mut Reader, retention: &RetentionConfig) {
+    reader.relation(
+        retention.keys >= DAY.saturating_mul(8),
+        "retention.keys",
+        &[],
+        "at least 8d: Meta delivers again for 7 days, and what is forgotten would be new again",
+    );
+    reader.relation(
+        retention.payloads >= HOUR,
+        "retention.payloads",
+        &[],
+        "at least 1h, so that what went wrong can still be looked at",
+    );
+    reader.relation(
+        retention.payloads <= retention.keys,
+        "retention.payloads",
+        &["retention.keys"],
+        "at most retention.keys: contents without their key could not be found",
+    );
+    reader.relation(
+        retention.every <= DAY,
+        "retention.every",
+        &[],
+        "at most 24h, so that little is over at once",
     );
 }
 

@@ -4,18 +4,20 @@ use std::time::Duration;
 
 use super::keys::{KEYS, redact};
 use super::settings::{
-    Config, DoorConfig, ForwardDone, HandlerConfig, LogFormat, LogIdentifiers, PublicConfig,
-    SendConfig, StoreConfig, StoreUrl, TurnConfig, TurnPolicy, WhatsappConfig,
+    AsyncFailover, Config, DoorConfig, ForwardDone, HandlerConfig, LogFormat, LogIdentifiers,
+    Pooler, PostgresConfig, PublicConfig, SendConfig, StoreConfig, StoreUrl, TurnConfig,
+    TurnPolicy, WhatsappConfig,
 };
 use super::value::size_text;
 use super::{Origins, reader};
 use crate::model::Secret;
+use crate::store::postgres::Address;
 
 /// Each key and its value in TOML; `None` where nothing is set.
 type Entries = Vec<(&'static str, Option<String>)>;
 
 /// The settings in force, as TOML: each with the place it came from in a comment. Keys of
-/// handlers that are not chosen are left out.
+/// handlers and stores that are not chosen are left out.
 pub fn render(config: &Config, origins: &Origins) -> String {
     let entries = entries(config);
     let mut text = String::new();
@@ -48,6 +50,9 @@ fn entries(config: &Config) -> Entries {
     door(&mut entries, ["bot.listen", "bot.token"], &config.bot);
     door(&mut entries, ["admin.listen", "admin.token"], &config.admin);
     store(&mut entries, &config.store);
+    entries.push(("retention.keys", time(config.retention.keys)));
+    entries.push(("retention.payloads", time(config.retention.payloads)));
+    entries.push(("retention.every", time(config.retention.every)));
     handler(&mut entries, &config.handler);
     turn(&mut entries, &config.turn);
     let worker = &config.worker;
@@ -96,13 +101,39 @@ fn door(entries: &mut Entries, [listen, token]: [&'static str; 2], door: &DoorCo
 fn store(entries: &mut Entries, store: &StoreConfig) {
     let url = match &store.url {
         StoreUrl::Sqlite(path) => format!("sqlite:{}", path.display()),
-        StoreUrl::Postgres(url) => redact(url.expose()),
+        StoreUrl::Postgres(url) => match Address::parse(url.expose()) {
+            Ok(address) => address.place().to_owned(),
+            Err(_) => "postgres://***".to_owned(),
+        },
     };
     entries.extend([
         ("store.url", quoted(&url)),
         ("store.queue_max", Some(store.queue_max.to_string())),
         ("store.wait_max", time(store.wait_max)),
-        ("store.wal_max", quoted(&size_text(store.wal_max))),
+    ]);
+    match store.url {
+        StoreUrl::Sqlite(_) => entries.push(("store.wal_max", quoted(&size_text(store.wal_max)))),
+        StoreUrl::Postgres(_) => postgres(entries, &store.postgres),
+    }
+}
+
+fn postgres(entries: &mut Entries, postgres: &PostgresConfig) {
+    let pooler = match postgres.pooler {
+        Pooler::None => "none",
+        Pooler::Transaction => "transaction",
+    };
+    let async_failover = match postgres.async_failover {
+        AsyncFailover::Refuse => "refuse",
+        AsyncFailover::Allow => "allow",
+    };
+    entries.extend([
+        ("store.schema", quoted(&postgres.schema)),
+        ("store.connections", Some(postgres.connections.to_string())),
+        ("store.connect_timeout", time(postgres.connect_timeout)),
+        ("store.statement_timeout", time(postgres.statement_timeout)),
+        ("store.lock_timeout", time(postgres.lock_timeout)),
+        ("store.pooler", quoted(pooler)),
+        ("store.async_failover", quoted(async_failover)),
     ]);
 }
 

@@ -78,6 +78,8 @@ pub struct StoreConfig {
     pub wait_max: Duration,
     /// The size of SQLite's write-ahead log, in bytes, at which the writer makes room first.
     pub wal_max: u64,
+    /// What holds only where `url` is a PostgreSQL database.
+    pub postgres: PostgresConfig,
 }
 
 /// Where the ledger is.
@@ -87,6 +89,48 @@ pub enum StoreUrl {
     Sqlite(PathBuf),
     /// A PostgreSQL address, which may hold a password.
     Postgres(Secret),
+}
+
+/// The keys of `store.*` that PostgreSQL has and SQLite has not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PostgresConfig {
+    /// The schema that holds the ledger: 1 to 48 letters a-z, digits and `_`, so that it needs no
+    /// quotes; never one of the server's own.
+    pub schema: String,
+    /// How many connections this process shares among its transactions, 2 to 256. It opens two
+    /// more: one for its lease, one for wake-ups.
+    pub connections: usize,
+    /// How long one server may take to answer, unless `url` says how long.
+    pub connect_timeout: Duration,
+    /// How long one statement may run.
+    pub statement_timeout: Duration,
+    /// How long one statement may wait for a lock; never more than `statement_timeout`.
+    pub lock_timeout: Duration,
+    /// What stands between this process and the server.
+    pub pooler: Pooler,
+    /// Whether several servers may stand in for each other without synchronous standbys.
+    pub async_failover: AsyncFailover,
+}
+
+/// What stands between this process and a PostgreSQL server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pooler {
+    /// Nothing, or something that keeps a session on one connection.
+    None,
+    /// A pooler that gives each transaction another connection, such as PgBouncer in transaction
+    /// mode. So nothing that outlives a transaction can be used: no `LISTEN`, no named prepared
+    /// statements.
+    Transaction,
+}
+
+/// What is done at the start when several servers are named and none is a synchronous standby:
+/// a failover could then lose what was acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AsyncFailover {
+    /// The process does not start.
+    Refuse,
+    /// The operator accepts that a failover may lose what was acknowledged.
+    Allow,
 }
 
 /// `retention.*`: how long the ledger remembers.

@@ -35,6 +35,29 @@ pub(super) fn count(text: &str) -> Result<usize, Expected> {
     Ok(usize::try_from(count).unwrap_or(usize::MAX))
 }
 
+/// How many connections are shared: one alone would let a slow transaction hold up all others.
+pub(super) fn connections(text: &str) -> Result<usize, Expected> {
+    let count = text.parse().ok().filter(|count| (2..=256).contains(count));
+    count.ok_or("a whole number from 2 to 256".into())
+}
+
+/// The longest name of a schema: the names of things in it begin with it, and PostgreSQL cuts
+/// names after 63 bytes.
+const SCHEMA_CHARS_MAX: usize = 48;
+
+/// The name of a schema that needs no quotes and is not one of the server's own.
+pub(super) fn schema(text: &str) -> Result<String, Expected> {
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    let is_name = (1..=SCHEMA_CHARS_MAX).contains(&text.len()) && text.bytes().all(fits);
+    let begins_right = !text.starts_with(|first: char| first.is_ascii_digit());
+    let is_the_servers = text.starts_with("pg_") || text == "information_schema";
+    if is_name && begins_right && !is_the_servers {
+        Ok(text.to_owned())
+    } else {
+        Err("1 to 48 of a-z, 0-9 and _, no digit first, and not one of PostgreSQL's own".into())
+    }
+}
+
 /// How often something is done.
 pub(super) fn times(text: &str) -> Result<u32, Expected> {
     number(text, 10_000)
@@ -304,6 +327,41 @@ mod tests {
         assert_eq!(times("80"), Ok(80));
         for wrong in ["0", "-1", "1.5", "many", "99999999999"] {
             assert!(count(wrong).is_err() && times(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn connections_are_shared_by_two_at_least() {
+        assert_eq!(connections("2"), Ok(2));
+        assert_eq!(connections("256"), Ok(256));
+        for wrong in ["", "0", "1", "257", "-2", "8.0"] {
+            assert!(connections(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn schemas_need_no_quotes() {
+        let longest = "a".repeat(48);
+        for right in ["hapax", "public", "_", "a1_b", "pg", "pgx", &longest] {
+            assert_eq!(schema(right), Ok(right.to_owned()), "{right}");
+        }
+        let too_long = "a".repeat(49);
+        let wrong = [
+            "",
+            "1a",
+            "Hapax",
+            "a-b",
+            "a b",
+            "a\"b",
+            "a;b",
+            "é",
+            "pg_temp",
+            "pg_",
+            "information_schema",
+            &too_long,
+        ];
+        for wrong in wrong {
+            assert!(schema(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -18,6 +18,7 @@ use crate::model::{
 #[cfg(test)]
 mod conformance;
 mod membership;
+pub mod postgres;
 mod retention;
 pub mod sqlite;
 

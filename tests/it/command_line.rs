@@ -69,7 +69,7 @@ async fn all_faults_of_the_settings_are_told_at_once_each_with_its_names() {
     let wrong = [
         ("WHATSAPP_APP_SECRET", APP_SECRET),
         ("HAPAX_HANDLER", "carrier-pigeon"),
-        ("HAPAX_STORE", "postgres://someone:hunter2@db/hapax"),
+        ("HAPAX_STORE", "postgres://someone:hunter2@db:port/hapax"),
         ("HAPAX_TURN_DEADLINE", "60"),
         ("HAPAX_SEND_PER_SECOND", "many"),
     ];

@@ -7,6 +7,7 @@ use tempfile::TempDir;
 
 use super::keys::KEYS;
 use super::*;
+use crate::model::Secret;
 
 mod places;
 mod shown;
@@ -174,6 +175,13 @@ fn relations_are_checked() {
             "1s",
             "turn.unavailable_backoff_max",
         ),
+        ("HAPAX_STORE_STATEMENT_TIMEOUT", "2s", "store.lock_timeout"),
+        ("HAPAX_STORE_LOCK_TIMEOUT", "11s", "store.lock_timeout"),
+        ("HAPAX_RETENTION_KEYS", "7d", "retention.keys"),
+        ("HAPAX_RETENTION_KEYS", "29d", "retention.payloads"),
+        ("HAPAX_RETENTION_PAYLOADS", "31d", "retention.payloads"),
+        ("HAPAX_RETENTION_PAYLOADS", "59m", "retention.payloads"),
+        ("HAPAX_RETENTION_EVERY", "25h", "retention.every"),
         ("HAPAX_SEND_TIMEOUT", "1s", "send.connect_timeout"),
         ("HAPAX_BOT_LISTEN", "0.0.0.0:9000", "bot.token"),
         ("HAPAX_ADMIN_LISTEN", "[::]:9000", "admin.token"),
@@ -276,24 +284,14 @@ fn the_handler_follows_from_the_bots_url() {
 
 #[test]
 fn what_is_not_in_this_version_says_so() {
-    let cases = [
-        ("HAPAX_HANDLER", "assistant"),
-        ("HAPAX_STORE", "postgres://u:secret@h/db"),
-    ];
-    for (name, value) in cases {
-        let faults = Scene::new()
-            .without(name)
-            .env(name, value)
-            .faults()
-            .to_string();
-        assert!(faults.starts_with("1 fault "), "{faults}");
-        assert!(faults.contains("not in this version"), "{faults}");
-        assert!(!faults.contains("secret@"), "{faults}");
-    }
+    let scene = Scene::new().without("HAPAX_HANDLER");
+    let faults = scene.env("HAPAX_HANDLER", "assistant").faults().to_string();
+    assert!(faults.starts_with("1 fault "), "{faults}");
+    assert!(faults.contains("not in this version"), "{faults}");
 }
 
 #[test]
-fn stores_are_files() {
+fn stores_are_files_or_databases() {
     let path = |url| match Scene::new().env("HAPAX_STORE", url).load() {
         Ok(loaded) => Some(loaded.config.store.url),
         Err(_) => None,
@@ -306,7 +304,18 @@ fn stores_are_files() {
         path("sqlite:///var/h.db"),
         Some(StoreUrl::Sqlite("/var/h.db".into()))
     );
+    for right in [
+        "postgres://u:secret@h/db",
+        "postgresql://h1:5432,h2:5432/db?sslmode=verify-full",
+        "postgres:///db?host=/run/postgresql",
+    ] {
+        assert_eq!(path(right), Some(StoreUrl::Postgres(Secret::new(right))));
+    }
     for wrong in [
+        "postgres:///db",
+        "postgres://h/db?sslmod=require",
+        "postgres://h:secret/db",
+        "host=h dbname=db",
         "hapax.db",
         "sqlite:",
         "sqlite::memory:",
@@ -315,4 +324,49 @@ fn stores_are_files() {
     ] {
         assert_eq!(path(wrong), None, "{wrong}");
     }
+}
+
+#[test]
+fn a_wrong_database_is_told_without_its_password() {
+    let faults = |url| Scene::new().env("HAPAX_STORE", url).faults().to_string();
+    let misspelt = faults("postgres://u:hunter2@h/db?sslmode=on");
+    assert!(
+        misspelt.contains("sslmode: expected disable or") && misspelt.contains("found \"on\""),
+        "{misspelt}"
+    );
+    let without_host = faults("postgres://u:hunter2/db");
+    assert!(without_host.contains("port: expected"), "{without_host}");
+    assert!(
+        !format!("{misspelt}{without_host}").contains("hunter2"),
+        "{misspelt}{without_host}"
+    );
+}
+
+#[test]
+fn a_database_has_settings_of_its_own() {
+    let default = Scene::new().loaded().config;
+    let postgres = &default.store.postgres;
+    assert_eq!(postgres.schema, "hapax");
+    assert_eq!(postgres.connections, 8);
+    assert_eq!(postgres.pooler, Pooler::None);
+    assert_eq!(postgres.async_failover, AsyncFailover::Refuse);
+    assert_eq!(default.retention.keys, Duration::from_secs(30 * 86_400));
+    let scene = Scene::new()
+        .env("HAPAX_STORE", "postgres://h1,h2/db")
+        .env("HAPAX_STORE_SCHEMA", "public")
+        .env("HAPAX_STORE_CONNECTIONS", "16")
+        .env("HAPAX_STORE_LOCK_TIMEOUT", "10s")
+        .env("HAPAX_STORE_POOLER", "transaction")
+        .env("HAPAX_STORE_ASYNC_FAILOVER", "allow");
+    let chosen = scene.loaded().config.store.postgres;
+    let expected = PostgresConfig {
+        schema: "public".to_owned(),
+        connections: 16,
+        connect_timeout: Duration::from_secs(5),
+        statement_timeout: Duration::from_secs(10),
+        lock_timeout: Duration::from_secs(10),
+        pooler: Pooler::Transaction,
+        async_failover: AsyncFailover::Allow,
+    };
+    assert_eq!(chosen, expected);
 }

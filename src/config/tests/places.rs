@@ -58,6 +58,7 @@ fn a_bots_database_is_not_taken_unasked() {
         notes.contains("DATABASE_URL (environment) names a PostgreSQL database"),
         "{notes}"
     );
+    assert!(notes.contains("it may be the bot's own"), "{notes}");
     assert!(!notes.contains("secret"), "{notes}");
     assert_eq!(scene.env("HAPAX_STORE", "sqlite:a.db").notes(), "");
     assert_eq!(

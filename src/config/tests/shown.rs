@@ -12,7 +12,8 @@ fn secrets_are_never_shown() {
     let mut right = Scene::bare()
         .env("HAPAX_HANDLER", "ask")
         .env("HAPAX_BOT_URL", "http://b/?k=s3cr3t-value");
-    let mut wrong = Scene::bare().env("HAPAX_STORE", "postgres://s3cr3t-value:s3cr3t-value@h/d");
+    right = right.env("HAPAX_STORE", "postgres://s3cr3t-value:s3cr3t-value@h/d");
+    let mut wrong = Scene::bare().env("HAPAX_STORE", "postgres://s3cr3t-value:s3cr3t-value@h:p/d");
     for key in KEYS.iter().filter(secret) {
         right = right.env(key.env, value);
         wrong = wrong.env(key.env, &format!("whsec_{value} \u{fffd}"));
@@ -24,7 +25,9 @@ fn secrets_are_never_shown() {
         KEYS.iter().filter(secret).count(),
         "{shown}"
     );
-    let whole = format!("{shown}\n{:?}", loaded.config.whatsapp);
+    assert!(shown.contains("url = \"postgres://h:5432/d\""), "{shown}");
+    let (whatsapp, store) = (&loaded.config.whatsapp, &loaded.config.store);
+    let whole = format!("{shown}\n{whatsapp:?}\n{store:?}");
     assert!(!whole.contains(value), "{whole}");
 
     let faults = wrong.faults();
@@ -51,6 +54,11 @@ fn what_is_printed_sets_the_same_again() {
             .env("HAPAX_TURN_DEADLINE", "90s")
             .env("HAPAX_STORE_WAL_MAX", "64MiB")
             .env("HAPAX_STORE", "sqlite:a \"quoted\\ path.db"),
+        Scene::new()
+            .env("HAPAX_STORE", "postgres://h1:1,h2:2/d")
+            .env("HAPAX_STORE_POOLER", "transaction")
+            .env("HAPAX_STORE_SCHEMA", "other")
+            .env("HAPAX_RETENTION_KEYS", "45d"),
         Scene::new()
             .without("HAPAX_HANDLER")
             .env("HAPAX_BOT_URL", "http://a/,http://b/"),
