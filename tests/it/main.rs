@@ -19,6 +19,7 @@ mod payloads;
 mod pooler;
 mod provided;
 mod proxy;
+mod retention;
 mod same_bot;
 mod scene;
 mod schema;

@@ -17,6 +17,7 @@ mod node;
 mod outbox;
 mod parameter;
 mod pool;
+mod prune;
 mod read;
 mod receipts;
 mod schema;
@@ -50,7 +51,8 @@ use self::tx::{Durability, Session, Tx};
 use self::wake::Wake;
 use super::{
     Answered, Appended, Arrivals, Backlog, ClaimRequest, Claimed, Commits, DeadLetter, Delivery,
-    Finish, Keep, Reaped, Release, Renewal, SendRequest, Sends, Settle, Store, StoreError, Written,
+    Finish, Keep, PruneRequest, Pruned, Reaped, Release, Renewal, SendRequest, Sends, Settle,
+    Store, StoreError, Written,
 };
 use crate::clock::Clock;
 use crate::model::{EventKey, Lease, NodeId, OutgoingId, OutgoingState, StoreId};
@@ -503,6 +505,14 @@ impl Store for PostgresStore {
         self.inner.relaxed(count).await?;
         let expire = async move |tx: &mut Tx| settling::expire(tx, wait_ms).await;
         self.inner.synced(expire).await
+    }
+
+    async fn prune(&self, prune: PruneRequest) -> Result<Option<Pruned>, StoreError> {
+        let body = async move |tx: &mut Tx| prune::prune(tx, &prune).await;
+        match self.inner.transact(Durability::Relaxed, body).await {
+            Err(Fault::DeadNode) => Err(StoreError::DeadNode(prune.node)),
+            done => done.map_err(StoreError::from),
+        }
     }
 
     async fn backlog(&self) -> Result<Backlog, StoreError> {
