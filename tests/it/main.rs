@@ -15,6 +15,7 @@ mod logs_tell;
 mod once;
 mod one_person;
 mod payloads;
+mod protocol_model;
 mod same_bot;
 mod scene;
 mod talk;
