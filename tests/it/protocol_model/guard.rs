@@ -9,6 +9,8 @@ pub(super) enum Guard {
     /// A delivery is answered 200 after the commit, never before.
     CommitBeforeAnswer,
     /// A turn ends under the epoch of its lease, or not at all.
+    EpochOfFinish,
+    /// A finish looks at the conversation at all: at its epoch, and at what is done already.
     Fence,
     /// An epoch is never given out twice, nor a lower one.
     EpochsGrow,

@@ -65,7 +65,7 @@ impl Ledger {
     /// outbox, and the conversation is ready again if more is pending.
     pub(super) fn finish(&mut self, turn: Turn, rules: Rules) -> Written {
         if rules.hold(Guard::Fence) {
-            if self.epoch != turn.epoch {
+            if self.epoch != turn.epoch && rules.hold(Guard::EpochOfFinish) {
                 return Written::Fenced;
             }
             if self.done_seq >= turn.seq_last {

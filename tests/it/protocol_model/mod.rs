@@ -110,6 +110,13 @@ fn answered_before_the_commit_a_message_is_lost() {
     breaks(Guard::CommitBeforeAnswer, promises::KEPT);
 }
 
+/// What is done already keeps a turn from ending twice; the epoch keeps whoever is at work now
+/// from losing it to one whose lease is over.
+#[test]
+fn without_its_epoch_a_late_finish_takes_a_turn_from_its_owner() {
+    breaks(Guard::EpochOfFinish, promises::LEASES_HOLD);
+}
+
 #[test]
 fn without_the_fence_a_turn_ends_twice() {
     breaks(Guard::Fence, promises::HANDLED_ONCE);

@@ -5,7 +5,7 @@ use hapax::model::OutgoingState;
 use stateright::Property;
 
 use super::protocol::Protocol;
-use super::state::{MESSAGES, Membership, Node, SendPhase, State, TurnPhase, Verdict};
+use super::state::{ATTEMPTS_MAX, MESSAGES, Node, SendPhase, State, TurnPhase, Verdict};
 
 pub(super) const HANDLED_ONCE: &str = "a message is handled at most once, and replied to once";
 pub(super) const SENT_ONCE: &str = "Meta holds each outgoing at most once";
@@ -126,17 +126,15 @@ fn one_in_question(state: &State) -> bool {
 }
 
 /// Only a lapse takes a lease away: as long as the node lives, who has the last epoch and has not
-/// ended the turn is the owner.
+/// ended the turn is the owner. Nobody else ends it either.
 fn leases_hold(state: &State) -> bool {
     let ledger = &state.ledger;
     (0..).zip(&state.processes).all(|(process, memory)| {
-        let is_joined = memory.membership == Membership::Joined;
         memory.turns.iter().flatten().all(|turn| {
-            let is_valid = is_joined
-                && !turn.is_past
-                && turn.epoch == ledger.epoch
-                && turn.seq_last > ledger.done_seq;
-            !is_valid || ledger.owner == Some(Node::Of(process))
+            let may_have_ended = turn.phase == TurnPhase::Decided || turn.attempt > ATTEMPTS_MAX;
+            let has_ended = may_have_ended && turn.seq_last <= ledger.done_seq;
+            let is_last = memory.is_entitled(turn.is_past) && turn.epoch == ledger.epoch;
+            !is_last || has_ended || ledger.owner == Some(Node::Of(process))
         })
     })
 }
