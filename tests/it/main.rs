@@ -20,6 +20,7 @@ mod pooler;
 mod provided;
 mod proxy;
 mod retention;
+mod protocol_model;
 mod same_bot;
 mod scene;
 mod schema;
