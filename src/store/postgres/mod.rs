@@ -214,11 +214,13 @@ impl PostgresStore {
 }
 
 impl PostgresSettings {
-    /// What every transaction sets for itself.
+    /// What every transaction sets for itself. Compiling plans at run time takes longer than
+    /// any of them runs.
     fn session(&self) -> String {
         format!(
             "SET LOCAL search_path = \"{}\"; SET LOCAL statement_timeout = {}; \
-             SET LOCAL lock_timeout = {}; SET LOCAL idle_in_transaction_session_timeout = {}",
+             SET LOCAL lock_timeout = {}; SET LOCAL jit = off; \
+             SET LOCAL idle_in_transaction_session_timeout = {}",
             self.schema,
             self.statement_timeout.as_millis(),
             self.lock_timeout.as_millis(),
