@@ -377,9 +377,10 @@ impl Inner {
     ) -> Result<R, StoreError> {
         match self.transact(Durability::Synced, body).await {
             Err(Fault::DeadNode) => Err(StoreError::DeadNode(node)),
-            done => {
+            Err(fault) => Err(StoreError::from(fault)),
+            Ok(done) => {
                 self.count(1);
-                done.map_err(StoreError::from)
+                Ok(done)
             }
         }
     }
@@ -391,6 +392,12 @@ impl Inner {
     ) -> Result<R, StoreError> {
         let done = self.transact_on(&self.leases, durability, body).await;
         done.map_err(StoreError::from)
+    }
+}
+
+impl Drop for PostgresStore {
+    fn drop(&mut self) {
+        self.inner.stop.cancel();
     }
 }
 
