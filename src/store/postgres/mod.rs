@@ -214,12 +214,14 @@ impl PostgresStore {
 }
 
 impl PostgresSettings {
-    /// What every transaction sets for itself. Compiling plans at run time takes longer than
-    /// any of them runs.
+    /// What every transaction sets for itself. Each statement looks up a few rows by their keys:
+    /// whatever the statistics of a young or quickly changing table suggest, to join whole
+    /// tables or to compile the plan takes longer than all of that.
     fn session(&self) -> String {
         format!(
             "SET LOCAL search_path = \"{}\"; SET LOCAL statement_timeout = {}; \
              SET LOCAL lock_timeout = {}; SET LOCAL jit = off; \
+             SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; \
              SET LOCAL idle_in_transaction_session_timeout = {}",
             self.schema,
             self.statement_timeout.as_millis(),

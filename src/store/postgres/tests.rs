@@ -476,6 +476,54 @@ mod own {
         }
     }
 
+    /// With statistics that favour it, the planner would sort everything that is pending.
+    #[tokio::test]
+    async fn a_claim_and_a_send_read_what_they_take_and_no_more() {
+        let schema = Schema::new();
+        let store = schema.open(Clock::system()).await;
+        store.join(LIMIT).await.expect("joined");
+        let client = schema.client().await;
+        let fill = "
+            INSERT INTO conversation (id, number, contact, recipient, next_seq)
+            SELECT i, 'n', i, 'r', 2 FROM generate_series(1, 20000) i;
+            INSERT INTO pending (conversation, due_at) SELECT i, i FROM generate_series(1, 5000) i;
+            INSERT INTO number (id) VALUES ('n');
+            INSERT INTO outbox (conversation, outgoing, number, due_at)
+            SELECT i, i, 'n', i FROM generate_series(1, 5000) i;
+            ANALYZE;";
+        client.batch_execute(fill).await.expect("filled");
+        let settings = schema.settings().session();
+        let begin = format!("BEGIN; {settings}; SELECT set_config('hapax.now', '9999999', true)");
+        client.batch_execute(&begin).await.expect("begun");
+        let numbers = "ARRAY['n']::text[], ARRAY[64]::int8[]";
+        for (sql, values) in [
+            (turn::TAKE, "1, 1, 64, 1".to_owned()),
+            (sending::LOCK_DUE, format!("1, 64, {numbers}")),
+        ] {
+            let types = if sql == turn::TAKE {
+                "int8, int8"
+            } else {
+                "text[], int8[]"
+            };
+            let prepare = format!("PREPARE s (int8, int8, {types}) AS {sql}");
+            client.batch_execute(&prepare).await.expect("prepared");
+            let explain = format!("EXPLAIN (ANALYZE, TIMING OFF, COSTS OFF) EXECUTE s ({values})");
+            let plan = client.query(&explain, &[]).await.expect("explained");
+            client
+                .batch_execute("DEALLOCATE s")
+                .await
+                .expect("forgotten");
+            for line in plan.iter().map(|row| row.get::<_, String>(0)) {
+                let rows = line
+                    .split("rows=")
+                    .nth(1)
+                    .and_then(|rest| rest.split(' ').next());
+                let rows: u64 = rows.map_or(0, |rows| rows.parse().expect("a number"));
+                assert!(rows <= 64, "{line}");
+            }
+        }
+    }
+
     #[tokio::test]
     async fn another_process_is_woken() {
         let schema = Schema::new();
