@@ -9,6 +9,8 @@ pub(super) mod fixture;
 pub(super) mod identity;
 pub(super) mod nodes;
 pub(super) mod outbox;
+mod plain;
+mod random;
 pub(super) mod receipts;
 pub(super) mod retention;
 pub(super) mod turns;

@@ -24,7 +24,7 @@ mod schema;
 mod sending;
 mod settling;
 #[cfg(test)]
-mod tests;
+pub(in crate::store) mod tests;
 mod turn;
 mod tx;
 mod wake;

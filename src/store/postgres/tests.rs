@@ -10,7 +10,7 @@ use super::super::conformance::conformance;
 use super::*;
 
 /// A schema of its own in the database of the tests; gone when dropped.
-pub(super) struct Schema {
+pub(in crate::store) struct Schema {
     url: String,
     name: String,
 }
@@ -87,7 +87,7 @@ impl Drop for Schema {
     }
 }
 
-async fn open(clock: Clock) -> (SharedStore, Schema) {
+pub(in crate::store) async fn open(clock: Clock) -> (SharedStore, Schema) {
     let schema = Schema::new();
     let store = schema.open(clock).await;
     (Arc::new(store), schema)

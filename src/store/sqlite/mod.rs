@@ -374,12 +374,12 @@ impl Store for SqliteStore {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::store) mod tests {
     use super::super::SharedStore;
     use super::super::conformance::conformance;
     use super::*;
 
-    async fn open(clock: Clock) -> (SharedStore, tempfile::TempDir) {
+    pub(in crate::store) async fn open(clock: Clock) -> (SharedStore, tempfile::TempDir) {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let settings = SqliteSettings {
             path: folder.path().join("hapax.db"),

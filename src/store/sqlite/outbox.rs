@@ -74,8 +74,12 @@ pub(super) fn merge(
             state
         }
     };
-    if let Some(wamid) = &facts.wamid {
-        learn_wamid(tx, &standing, wamid)?;
+    // A failure that was parked until now may have the last word.
+    if let Some(wamid) = &facts.wamid
+        && learn_wamid(tx, &standing, wamid)?
+    {
+        let now = tx.row(STANDING, [id.0], read_standing)?;
+        return Ok(now.map(|standing| standing.state));
     }
     Ok(Some(state))
 }
@@ -319,8 +323,9 @@ fn read_receipt(
     match reading.shows(standing.rank, standing.attempt, standing.is_full) {
         Shown::Nothing => {}
         Shown::Progress(rank, evidence) => {
-            merge(tx, id, evidence, &Facts::known_as(wamid.clone()))?;
+            // First, so that a failure that was parked till now is read as what it is: old news.
             tx.execute(RAISE_RANK, params![id.0, rank as u8])?;
+            merge(tx, id, evidence, &Facts::known_as(wamid.clone()))?;
         }
         Shown::Failure(attempt, evidence, facts) => {
             merge(tx, id, evidence, &facts)?;
@@ -329,6 +334,10 @@ fn read_receipt(
         Shown::OldFailure(evidence, facts) => {
             merge(tx, id, evidence, &facts)?;
         }
+    }
+    // Whatever it says, it names the wamid; one that came before may say more.
+    if standing.wamid.is_none() {
+        learn_wamid(tx, &standing, wamid)?;
     }
     Ok(())
 }
@@ -339,10 +348,11 @@ const ADOPT: &str = "
     UPDATE receipt SET outgoing = ?3 WHERE number = ?1 AND wamid = ?2 AND outgoing IS NULL
     RETURNING status, attempt, code, retryable, participant <> ''";
 
-/// The outgoing is known under this wamid now: receipts that came before are its own.
-fn learn_wamid(tx: &Tx<'_>, standing: &Standing, wamid: &Wamid) -> rusqlite::Result<()> {
+/// The outgoing is known under this wamid now: receipts that came before are its own. Answers
+/// whether there were any.
+fn learn_wamid(tx: &Tx<'_>, standing: &Standing, wamid: &Wamid) -> rusqlite::Result<bool> {
     if standing.wamid.as_ref() == Some(wamid) {
-        return Ok(());
+        return Ok(false);
     }
     tx.execute(SET_WAMID, params![standing.id.0, wamid.as_str()])?;
     let params = params![standing.number.as_str(), wamid.as_str(), standing.id.0];
@@ -355,10 +365,10 @@ fn learn_wamid(tx: &Tx<'_>, standing: &Standing, wamid: &Wamid) -> rusqlite::Res
             of_participant: row.get(4)?,
         })
     })?;
-    for reading in parked {
-        read_receipt(tx, standing.id, wamid, &reading)?;
+    for reading in &parked {
+        read_receipt(tx, standing.id, wamid, reading)?;
     }
-    Ok(())
+    Ok(!parked.is_empty())
 }
 
 // json_patch merges member by member; what is not JSON to SQLite stays as it was.
