@@ -3,6 +3,7 @@
 
 mod conclude;
 mod pace;
+mod underway;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,6 +16,7 @@ use tracing::{error, info, warn};
 
 pub use self::conclude::SendPolicy;
 use self::pace::Pace;
+use self::underway::Underway;
 use crate::clock::Clock;
 use crate::model::OutgoingState;
 use crate::store::{
@@ -34,7 +36,8 @@ pub struct SenderSettings {
     pub policy: SendPolicy,
     /// How long a send whose answer was lost waits for a receipt.
     pub unsure_wait: Duration,
-    /// How often that wait is looked at.
+    /// How often that wait is looked at, and what the store says is being sent is compared with
+    /// what is known here.
     pub tend_every: Duration,
 }
 
@@ -59,6 +62,7 @@ pub struct Sender {
     parts: SenderParts,
     settings: SenderSettings,
     pace: Mutex<Pace>,
+    underway: Arc<Underway>,
 }
 
 /// The longest wait between two looks: bounds what a lost wake-up can cost.
@@ -67,7 +71,8 @@ const POLL: Duration = Duration::from_secs(1);
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 /// The wait after a failed look at the store.
 const AFTER_ERROR: Duration = Duration::from_millis(200);
-/// How often a settlement is tried again. What stays unsettled becomes unsure with its node.
+/// How often a settlement is tried again. What stays unsettled becomes unsure, as if the answer
+/// of its send had been lost.
 const SETTLE_TRIES: u32 = 150;
 
 impl Sender {
@@ -78,6 +83,7 @@ impl Sender {
             parts,
             settings,
             pace,
+            underway: Arc::new(Underway::default()),
         })
     }
 
@@ -119,28 +125,40 @@ impl Sender {
         calls.wait().await;
     }
 
-    /// Ends, again and again until `stop`, the wait of sends that no receipt has settled.
+    /// Looks, again and again until `stop`, after what nobody knows: ends the wait of sends that
+    /// no receipt has settled, and makes unsure what this process has lost sight of.
     pub async fn tend(self: Arc<Self>, stop: CancellationToken) {
         loop {
             let pause = self.parts.clock.sleep(self.settings.tend_every);
             if stop.run_until_cancelled(pause).await.is_none() {
                 return;
             }
-            let healthy = self.parts.receiving.load(Ordering::Relaxed);
-            match self
-                .parts
-                .store
-                .expire_unsure(healthy, self.settings.unsure_wait)
-                .await
-            {
-                Ok(ended) => ended.iter().for_each(|id| {
-                    self.parts.metrics.dead_letter(DeadLetterKind::Unsure);
-                    error!(outgoing.id = %id, "a send stayed unsure and became a dead letter");
-                }),
-                Err(StoreError::Fatal(_)) => return,
-                Err(error) => error!(%error, "unsure sends could not be looked for"),
+            for looked in [self.expire_unsure().await, self.doubt_unknown().await] {
+                match looked {
+                    Ok(()) => {}
+                    Err(StoreError::Fatal(_)) => return,
+                    Err(error) => error!(%error, "unsure sends could not be looked for"),
+                }
             }
         }
+    }
+
+    async fn expire_unsure(&self) -> Result<(), StoreError> {
+        let healthy = self.parts.receiving.load(Ordering::Relaxed);
+        let wait = self.settings.unsure_wait;
+        for id in self.parts.store.expire_unsure(healthy, wait).await? {
+            self.parts.metrics.dead_letter(DeadLetterKind::Unsure);
+            error!(outgoing.id = %id, "a send stayed unsure and became a dead letter");
+        }
+        Ok(())
+    }
+
+    async fn doubt_unknown(&self) -> Result<(), StoreError> {
+        let (node, keep) = (self.parts.membership.node(), self.underway.keep());
+        for id in self.parts.store.doubt_unknown(node, keep).await? {
+            warn!(outgoing.id = %id, "lost sight of a send, it is unsure: waiting for a receipt");
+        }
+        Ok(())
     }
 
     async fn take(&self, slots: usize) -> Result<Sends, StoreError> {
@@ -152,7 +170,9 @@ impl Sender {
                 .min(self.settings.per_second),
             budget: self.pace().budget(now),
         };
+        let taking = self.underway.begin();
         let sends = self.parts.store.send(request).await?;
+        taking.answered(&sends);
         let mut pace = self.pace();
         sends
             .outgoings
@@ -175,8 +195,10 @@ impl Sender {
                 .take()
                 .or_else(|| Arc::clone(slots).try_acquire_owned().ok());
             let sender = Arc::clone(self);
+            let known = self.underway.hold(&sending);
             calls.spawn(async move {
                 sender.send(sending).await;
+                drop(known);
                 drop(permit);
             });
         }

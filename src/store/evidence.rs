@@ -51,6 +51,25 @@ pub(super) fn of_result(attempt: Attempt, result: &SendResult) -> (Evidence, Fac
     }
 }
 
+/// Why nobody will say any more what became of a send.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Silence {
+    /// Its node was declared dead, or has left.
+    NodeEnded,
+    /// Its node lives and knows nothing of it.
+    NodeDenies,
+}
+
+/// What it shows that nobody will say what became of the `attempt`-th send: next to nothing. It
+/// may have gone out.
+pub(super) fn of_silence(attempt: Attempt, silence: Silence) -> (Evidence, Facts) {
+    let reason = match silence {
+        Silence::NodeEnded => "the process ended while sending",
+        Silence::NodeDenies => "what became of the send was lost inside the process",
+    };
+    (Evidence::Lost(attempt), Facts::because(reason))
+}
+
 /// What a receipt, new or parked, says.
 #[derive(Debug, Clone)]
 pub(super) struct Reading {

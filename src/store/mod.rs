@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::model::{
     Answer, Attempt, ContactId, ConversationId, DeliveryId, Event, EventKey, EventKind, Lease,
-    NodeId, NumberId, OutgoingId, OutgoingState, Recipient, StoreId, Tag, Timestamp, TurnId, Wamid,
+    NodeId, NumberId, OutgoingId, OutgoingState, StoreId, Timestamp, TurnId,
 };
 
 #[cfg(test)]
@@ -21,10 +21,12 @@ mod evidence;
 mod membership;
 pub mod postgres;
 mod retention;
+mod sending;
 pub mod sqlite;
 
 pub use membership::{Membership, Timing};
 pub use retention::{KEPT_LOOK_EVERY, PARKED_AGE_MAX, PruneRequest, Pruned};
+pub use sending::{KeepSends, SendRequest, SendResult, Sending, Sends, Settle};
 
 /// A store, shared by all stages of a process.
 pub type SharedStore = Arc<dyn Store>;
@@ -98,6 +100,20 @@ pub trait Store: Send + Sync {
     /// Takes up to `limit` due outgoings and marks each as sending in its next attempt; durable
     /// when it returns. At most one of a conversation at a time.
     async fn send(&self, send: SendRequest) -> Result<Sends, StoreError>;
+
+    /// Makes unsure every outgoing that the store says `node` is sending but that `keep` denies:
+    /// a send whose answer was lost, or whose settlement was given up, must not hold back its
+    /// conversation for as long as the process runs. Its call may have been made, so it is never
+    /// sent again for this; a receipt settles it, or its wait ends. Answers those that became
+    /// unsure now.
+    ///
+    /// `keep` is asked with the outgoing and its attempt, perhaps more than once, and by what the
+    /// store has shown before: what is settled or sent anew meanwhile stays as it is.
+    async fn doubt_unknown(
+        &self,
+        node: NodeId,
+        keep: KeepSends,
+    ) -> Result<Vec<OutgoingId>, StoreError>;
 
     /// Merges what became of one send. Evidence: never refused.
     async fn settle(&self, settle: Settle) -> Result<OutgoingState, StoreError>;
@@ -388,93 +404,6 @@ pub enum Written {
     Done,
     /// The lease is no longer valid: nothing was written. The design working, not an error.
     Fenced,
-}
-
-/// A request for outgoings.
-#[derive(Debug, Clone)]
-pub struct SendRequest {
-    /// Who asks.
-    pub node: NodeId,
-    /// At most so many.
-    pub limit: u32,
-    /// At most so many from each of these numbers.
-    pub budget: Vec<(NumberId, u32)>,
-}
-
-/// The answer to a [`SendRequest`].
-#[derive(Debug, Default)]
-pub struct Sends {
-    /// Each is marked as sending.
-    pub outgoings: Vec<Sending>,
-    /// How long until the next outgoing becomes due; zero if more are due now.
-    pub next_due: Option<Duration>,
-}
-
-/// One outgoing, marked as sending.
-#[derive(Debug, Clone)]
-pub struct Sending {
-    /// Which.
-    pub id: OutgoingId,
-    /// The attempt, this one included.
-    pub attempt: Attempt,
-    /// Who sends it.
-    pub node: NodeId,
-    /// What goes into `biz_opaque_callback_data`.
-    pub tag: Tag,
-    /// The conversation.
-    pub conversation: ConversationId,
-    /// From this number.
-    pub number: NumberId,
-    /// To this person or group.
-    pub recipient: Recipient,
-    /// The Graph message body without recipient.
-    pub body: String,
-    /// How long ago it entered the outbox.
-    pub age: Duration,
-    /// The turn that decided it.
-    pub turn: TurnId,
-}
-
-/// What became of one send.
-#[derive(Debug, Clone)]
-pub struct Settle {
-    /// Which.
-    pub id: OutgoingId,
-    /// Which attempt.
-    pub attempt: Attempt,
-    /// What is known.
-    pub result: SendResult,
-}
-
-/// The sender's conclusion from Meta's answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SendResult {
-    /// Accepted under this wamid.
-    Accepted(Wamid),
-    /// Surely not sent; try again after a while.
-    Retry {
-        /// After how long.
-        after: Duration,
-        /// Why.
-        reason: String,
-    },
-    /// Surely not sent, and nothing of the number can be for a while.
-    PauseNumber {
-        /// For how long the number waits.
-        wait: Duration,
-        /// Why.
-        reason: String,
-    },
-    /// Surely not sent; a dead letter.
-    Refused {
-        /// Why.
-        reason: String,
-    },
-    /// Nobody knows.
-    Unsure {
-        /// Why.
-        reason: String,
-    },
 }
 
 /// What waits.

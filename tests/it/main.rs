@@ -13,6 +13,7 @@ mod in_order;
 mod killed;
 mod logs_keep_secrets;
 mod logs_tell;
+mod lost_send;
 mod once;
 mod one_person;
 mod payloads;

@@ -67,6 +67,9 @@ macro_rules! conformance {
                 an_unsure_message_ends_after_healthy_time_only,
                 a_late_answer_settles_an_unsure_message,
                 a_dead_nodes_send_becomes_unsure,
+                a_send_whose_answer_was_lost_becomes_unsure,
+                a_send_that_is_known_is_not_doubted,
+                another_attempt_than_the_known_one_is_doubted,
             ],
             receipts: [
                 a_tagged_receipt_settles_a_lost_answer,

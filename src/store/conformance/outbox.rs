@@ -1,10 +1,11 @@
 //! Sending: in order, marked before the call, and never twice without proof.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::fixture::{Fixture, TTL, message, message_to, number, phone};
-use crate::model::{NumberId, OutgoingState};
-use crate::store::{DeadKind, SendResult};
+use super::fixture::{Fixture, TTL, message, message_to, number, phone, receipt};
+use crate::model::{NodeId, NumberId, OutgoingId, OutgoingState};
+use crate::store::{DeadKind, SendResult, Sending};
 
 fn retry(seconds: u64) -> SendResult {
     SendResult::Retry {
@@ -174,4 +175,72 @@ pub(in crate::store) async fn a_dead_nodes_send_becomes_unsure(f: Fixture) {
         OutgoingState::Sent,
         "evidence is never refused"
     );
+}
+
+/// What becomes unsure when `node` knows of these sends and of no other.
+async fn doubted(f: &Fixture, node: NodeId, known: &[&Sending]) -> Vec<OutgoingId> {
+    let known: Vec<_> = known.iter().map(|send| (send.id, send.attempt)).collect();
+    let keep = move |id, attempt| known.contains(&(id, attempt));
+    let doubted = f.store.doubt_unknown(node, Arc::new(keep)).await;
+    doubted.expect("it is answered")
+}
+
+pub(in crate::store) async fn a_send_whose_answer_was_lost_becomes_unsure(f: Fixture) {
+    f.answered_turn("1", "a", &["one", "two"]).await;
+    f.answered_turn("2", "b", &["other"]).await;
+    let sends = f.send().await;
+    let [lost, other] = sends.as_slice() else {
+        panic!("one of each conversation");
+    };
+    assert_eq!(doubted(&f, f.node, &[other]).await, [lost.id]);
+    assert_eq!(f.store.backlog().await.expect("read").outgoing_unsure, 1);
+    assert!(f.send().await.is_empty(), "it is not sent again");
+    assert!(doubted(&f, f.node, &[other]).await.is_empty(), "only once");
+    let wamid = format!("w{}", lost.id.0);
+    let sent = receipt(&wamid, "sent", Some(lost.tag.to_string()));
+    assert_eq!(f.append_one(sent).await.outgoing, Some(lost.id));
+    assert_eq!(f.accepted(other, "w").await, OutgoingState::Sent);
+    f.answered_turn("1", "c", &["three"]).await;
+    f.answered_turn("2", "d", &["three"]).await;
+    let next = f.send().await;
+    assert_eq!(next.len(), 2, "its conversation goes on");
+    // Of this one nobody hears again: its wait has an end.
+    let lost = &next[0];
+    assert_eq!(doubted(&f, f.node, &[&next[1]]).await, [lost.id]);
+    let wait = Duration::from_secs(2);
+    f.store.expire_unsure(true, wait).await.expect("counted");
+    f.wait(2);
+    assert_eq!(f.store.expire_unsure(true, wait).await, Ok(vec![lost.id]));
+}
+
+pub(in crate::store) async fn a_send_that_is_known_is_not_doubted(f: Fixture) {
+    f.answered_turn("1", "a", &["one", "two"]).await;
+    let first = f.send_one().await;
+    assert!(doubted(&f, f.node, &[&first]).await.is_empty());
+    let other = f.store.join(TTL).await.expect("joined");
+    let of_another = doubted(&f, other, &[]).await;
+    assert!(of_another.is_empty(), "what another node sends is its own");
+    assert_eq!(f.store.backlog().await.expect("read").outgoing_unsure, 0);
+    assert_eq!(f.accepted(&first, "w1").await, OutgoingState::Sent);
+    assert!(
+        doubted(&f, f.node, &[]).await.is_empty(),
+        "what is settled is not in question, and what waits is not being sent"
+    );
+    assert_eq!(f.send_one().await.body, "two");
+}
+
+pub(in crate::store) async fn another_attempt_than_the_known_one_is_doubted(f: Fixture) {
+    f.answered_turn("1", "a", &["one"]).await;
+    let first = f.send_one().await;
+    f.settle(&first, retry(0)).await;
+    let second = f.send_one().await;
+    assert!(doubted(&f, f.node, &[&second]).await.is_empty());
+    assert_eq!(doubted(&f, f.node, &[&first]).await, [second.id]);
+    assert_eq!(
+        f.settle(&first, retry(0)).await,
+        OutgoingState::Unsure,
+        "an answer to the older attempt opens nothing"
+    );
+    assert_eq!(f.settle(&second, retry(0)).await, OutgoingState::Pending);
+    assert_eq!(f.send_one().await.attempt, 3);
 }

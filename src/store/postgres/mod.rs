@@ -51,8 +51,8 @@ use self::tx::{Durability, Session, Tx};
 use self::wake::Wake;
 use super::{
     Answered, Appended, Arrivals, Backlog, ClaimRequest, Claimed, Commits, DeadLetter, Delivery,
-    Finish, Keep, PruneRequest, Pruned, Reaped, Release, Renewal, SendRequest, Sends, Settle,
-    Store, StoreError, Written,
+    Finish, Keep, KeepSends, PruneRequest, Pruned, Reaped, Release, Renewal, SendRequest, Sends,
+    Settle, Store, StoreError, Written,
 };
 use crate::clock::Clock;
 use crate::model::{EventKey, Lease, NodeId, OutgoingId, OutgoingState, StoreId};
@@ -498,6 +498,21 @@ impl Store for PostgresStore {
         let node = send.node;
         let body = async move |tx: &mut Tx| sending::send(tx, &send).await;
         self.inner.as_node(node, body).await
+    }
+
+    async fn doubt_unknown(
+        &self,
+        node: NodeId,
+        keep: KeepSends,
+    ) -> Result<Vec<OutgoingId>, StoreError> {
+        let sending = async move |tx: &mut Tx| settling::sending(tx, node).await;
+        let mut denied = self.inner.relaxed(sending).await?;
+        denied.retain(|of| !keep(of.id, of.attempt));
+        if denied.is_empty() {
+            return Ok(Vec::new());
+        }
+        let doubt = async move |tx: &mut Tx| settling::doubt(tx, &denied).await;
+        self.inner.synced(doubt).await
     }
 
     async fn settle(&self, settle: Settle) -> Result<OutgoingState, StoreError> {

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use super::super::evidence::Facts;
+use tokio_postgres::Row;
+
+use super::super::evidence::Silence;
 use super::super::{Reaped, Renewal};
 use super::fault::Fault;
-use super::outbox::{Book, LOCK, STANDINGS, read_attempt};
+use super::outbox::{Book, LOCK, STANDINGS};
 use super::parameter::parameters;
+use super::settling::{Marked, SENDING, merge_silence};
 use super::tx::Tx;
-use crate::model::{Evidence, NodeId, OutgoingId};
+use crate::model::NodeId;
 
 /// Whether a node has a row; and it keeps it until the transaction is over. Work is given only
 /// to those that have: what a node without one held would never be freed. Renewals pass this
@@ -56,10 +59,6 @@ fn millis(duration: Duration) -> i64 {
 const END: &str = "DELETE FROM node WHERE id = $1 RETURNING id";
 const END_LAPSED: &str = "DELETE FROM node WHERE lease_until <= now_ms() RETURNING id";
 const HELD: &str = "SELECT conversation, node FROM pending WHERE node = ANY($1)";
-const SENDING: &str = "
-    SELECT b.conversation, b.outgoing, b.node, o.attempt
-      FROM outbox b JOIN outgoing o ON o.id = b.outgoing AND o.conversation = b.conversation
-     WHERE b.node = ANY($1) AND b.state = 1";
 // The attempt stays counted: a message that kills its process must not be tried for ever.
 const FREE: &str = "
     UPDATE conversation SET owner = NULL, claim = NULL
@@ -95,9 +94,10 @@ async fn free(tx: &mut Tx, nodes: Vec<i64>) -> Result<Vec<Reaped>, Fault> {
     let mut answers = tx.flush().await?;
     let (held, sending) = (answers.take(held), answers.take(sending));
     let held_ids: Vec<i64> = held.iter().map(|row| row.get(0)).collect();
-    let mut to_lock: Vec<i64> = sending.iter().map(|row| row.get(0)).collect();
+    let sending: Vec<Marked> = sending.iter().map(Marked::read).collect();
+    let mut to_lock: Vec<i64> = sending.iter().map(|of| of.conversation.0).collect();
     to_lock.extend(&held_ids);
-    let outgoings: Vec<i64> = sending.iter().map(|row| row.get(1)).collect();
+    let outgoings: Vec<i64> = sending.iter().map(|of| of.id.0).collect();
     tx.queue(LOCK, parameters![to_lock]);
     let standings = tx.queue(STANDINGS, parameters![outgoings]);
     let standings = tx.flush().await?.take(standings);
@@ -105,28 +105,17 @@ async fn free(tx: &mut Tx, nodes: Vec<i64>) -> Result<Vec<Reaped>, Fault> {
     tx.queue(MAKE_DUE, parameters![held_ids.clone(), nodes.clone()]);
     let mut book = Book::default();
     book.read(&standings)?;
-    for row in &sending {
-        // Settled since the look: then this is old news.
-        let attempt = read_attempt(row.get(3));
-        let reason = Facts::because("the process ended while sending");
-        book.merge(
-            tx.now(),
-            OutgoingId(row.get(1)),
-            Evidence::Lost(attempt),
-            reason,
-        );
-    }
+    merge_silence(&mut book, tx.now(), &sending, Silence::NodeEnded);
     book.write(tx);
     tx.woke_turns |= !held_ids.is_empty();
-    let count = |rows: &[tokio_postgres::Row], at: usize, node: i64| {
-        rows.iter()
-            .filter(|row| row.get::<_, i64>(at) == node)
-            .count() as u64
-    };
-    let reaped = nodes.iter().map(|node| Reaped {
-        node: NodeId(*node),
-        conversations: count(&held, 1, *node),
-        unsure: count(&sending, 2, *node),
+    let reaped = nodes.iter().map(|node| {
+        let holds = |row: &&Row| row.get::<_, i64>(1) == *node;
+        let sends = |of: &&Marked| of.node.0 == *node;
+        Reaped {
+            node: NodeId(*node),
+            conversations: held.iter().filter(holds).count() as u64,
+            unsure: sending.iter().filter(sends).count() as u64,
+        }
     });
     Ok(reaped.collect())
 }

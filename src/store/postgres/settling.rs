@@ -1,15 +1,19 @@
-//! SETTLE: what became of sends, in batches; and the unsure ones whose wait is over.
+//! SETTLE: what became of sends, in batches; those of which nobody will say it, which are unsure
+//! from then on; and those whose wait for a receipt is over.
 
 use async_trait::async_trait;
+use tokio_postgres::Row;
 
-use super::super::evidence::{self, Facts};
+use super::super::evidence::{self, Facts, Silence};
 use super::super::{SendResult, Settle};
 use super::fault::Fault;
 use super::lane::Batch;
 use super::outbox::{Book, LOCK, LOCK_OF, STANDINGS, read_adopted, read_attempt};
 use super::parameter::{indexed, parameters, storable};
 use super::tx::Tx;
-use crate::model::{Attempt, Evidence, OutgoingId, OutgoingState};
+use crate::model::{
+    Attempt, ConversationId, Evidence, NodeId, OutgoingId, OutgoingState, Timestamp,
+};
 
 /// The lane of settlements.
 pub(super) struct Settling;
@@ -87,6 +91,71 @@ fn queue_accepted(tx: &mut Tx, items: &[Settle]) -> Option<super::tx::Slot> {
 }
 
 // Unsure -------------------------------------------------------------------------------------
+
+/// What these nodes are sending, for [`Marked::read`].
+pub(super) const SENDING: &str = "
+    SELECT b.conversation, b.outgoing, b.node, o.attempt
+      FROM outbox b JOIN outgoing o ON o.id = b.outgoing AND o.conversation = b.conversation
+     WHERE b.node = ANY($1) AND b.state = 1";
+
+/// A send as a look without a lock has shown it; by now it may be settled, or sent anew.
+pub(super) struct Marked {
+    pub(super) conversation: ConversationId,
+    pub(super) id: OutgoingId,
+    pub(super) attempt: Attempt,
+    pub(super) node: NodeId,
+}
+
+impl Marked {
+    /// From a row of [`SENDING`].
+    pub(super) fn read(row: &Row) -> Self {
+        Self {
+            conversation: ConversationId(row.get(0)),
+            id: OutgoingId(row.get(1)),
+            node: NodeId(row.get(2)),
+            attempt: read_attempt(row.get(3)),
+        }
+    }
+}
+
+/// Merges that nobody will say what became of these sends. Settled or sent anew since the look,
+/// they stay as they are; answers the others.
+pub(super) fn merge_silence(
+    book: &mut Book,
+    now: Timestamp,
+    sends: &[Marked],
+    silence: Silence,
+) -> Vec<OutgoingId> {
+    let mut unsure = Vec::new();
+    for send in sends {
+        let before = book.state(send.id);
+        let (evidence, facts) = evidence::of_silence(send.attempt, silence);
+        book.merge(now, send.id, evidence, facts);
+        unsure.extend((book.state(send.id) != before).then_some(send.id));
+    }
+    unsure
+}
+
+/// What the ledger says a node is sending.
+pub(super) async fn sending(tx: &mut Tx, node: NodeId) -> Result<Vec<Marked>, Fault> {
+    let sending = tx.queue(SENDING, parameters![vec![node.0]]);
+    let sending = tx.commit().await?.take(sending);
+    Ok(sending.iter().map(Marked::read).collect())
+}
+
+/// Makes unsure what its living node denies to be sending.
+pub(super) async fn doubt(tx: &mut Tx, denied: &[Marked]) -> Result<Vec<OutgoingId>, Fault> {
+    let conversations: Vec<i64> = denied.iter().map(|of| of.conversation.0).collect();
+    let ids: Vec<i64> = denied.iter().map(|of| of.id.0).collect();
+    tx.queue(LOCK, parameters![conversations]);
+    let standings = tx.queue(STANDINGS, parameters![ids]);
+    let standings = tx.flush().await?.take(standings);
+    let mut book = Book::default();
+    book.read(&standings)?;
+    let unsure = merge_silence(&mut book, tx.now(), denied, Silence::NodeDenies);
+    book.write(tx);
+    Ok(unsure)
+}
 
 const COUNT_HEALTHY: &str = "
     UPDATE ledger

@@ -114,7 +114,7 @@ mod pooled {
 
 mod own {
     use super::super::super::conformance::fixture::{self, Fixture, TTL, message, phone};
-    use super::super::super::{ClaimToken, Policy, TurnEnd, Verdict};
+    use super::super::super::{ClaimToken, Policy, SendResult, TurnEnd, Verdict};
     use super::*;
     use crate::model::{DeliveryId, Event};
 
@@ -426,6 +426,28 @@ mod own {
         );
         let heir = f.store.join(TTL).await.expect("joined");
         assert!(heir.0 > f.node.0 + 1000);
+    }
+
+    #[tokio::test]
+    async fn a_send_that_is_made_anew_between_the_look_and_the_lock_is_not_doubted() {
+        let schema = Schema::new();
+        let f = with(&schema).await;
+        let store = schema.open(f.clock.clone()).await;
+        f.answered_turn("1", "a", &["one"]).await;
+        let first = f.send_one().await;
+        let node = f.node;
+        let look = async move |tx: &mut Tx| settling::sending(tx, node).await;
+        let seen = store.inner.relaxed(look).await.expect("read");
+        assert_eq!(seen.len(), 1);
+        let retry = SendResult::Retry {
+            after: Duration::ZERO,
+            reason: "too fast".into(),
+        };
+        f.settle(&first, retry).await;
+        assert_eq!(f.send_one().await.attempt, 2);
+        let doubt = async move |tx: &mut Tx| settling::doubt(tx, &seen).await;
+        assert_eq!(store.inner.synced(doubt).await, Ok(vec![]));
+        assert_eq!(f.store.backlog().await.expect("read").outgoing_unsure, 0);
     }
 
     #[tokio::test]

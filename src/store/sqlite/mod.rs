@@ -36,10 +36,11 @@ use tokio::sync::watch;
 
 use self::fault::classify_open;
 use self::queue::{Shared, Urgency};
+use super::evidence::Silence;
 use super::{
     Answered, Appended, Arrivals, Backlog, ClaimRequest, Claimed, Commits, DeadLetter, Delivery,
-    Finish, Keep, PruneRequest, Pruned, Reaped, Release, Renewal, SendRequest, Sends, Settle,
-    Store, StoreError, Written,
+    Finish, Keep, KeepSends, PruneRequest, Pruned, Reaped, Release, Renewal, SendRequest, Sends,
+    Settle, Store, StoreError, Written,
 };
 use crate::clock::Clock;
 use crate::model::{EventKey, Lease, NodeId, OutgoingId, OutgoingState, StoreId};
@@ -299,6 +300,19 @@ impl Store for SqliteStore {
         self.write(Urgency::Stage, move |tx| sending::send(tx, &send))
             .await?
             .ok_or(StoreError::DeadNode(node))
+    }
+
+    async fn doubt_unknown(
+        &self,
+        node: NodeId,
+        keep: KeepSends,
+    ) -> Result<Vec<OutgoingId>, StoreError> {
+        self.write(Urgency::Stage, move |tx| {
+            outbox::doubt(tx, node, Silence::NodeDenies, |id, attempt| {
+                !keep(id, attempt)
+            })
+        })
+        .await
     }
 
     async fn settle(&self, settle: Settle) -> Result<OutgoingState, StoreError> {

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use rusqlite::params;
 
-use super::super::evidence::Facts;
+use super::super::evidence::Silence;
 use super::super::{Reaped, Renewal};
 use super::outbox;
 use super::tx::Tx;
-use crate::model::{Evidence, NodeId, OutgoingId};
+use crate::model::NodeId;
 
 const JOIN: &str = "
     INSERT INTO node (boot, lease_until_ms, pid, joined_at) VALUES (?1, ?2, ?3, ?4)";
@@ -66,25 +66,18 @@ const FREE_CONVERSATIONS: &str = "
     UPDATE conversation
        SET owner = NULL, claim = NULL, ready_at = max(?2, not_before, quiet_until)
      WHERE owner = ?1";
-const SENDING: &str = "SELECT id, attempt FROM outgoing WHERE node = ?1 AND state = 1";
 
 /// Takes a node out and frees what it held.
 pub(super) fn remove(tx: &Tx<'_>, node: NodeId) -> rusqlite::Result<Reaped> {
     tx.execute(REMOVE, [node.0])?;
     let conversations = tx.execute(FREE_CONVERSATIONS, params![node.0, tx.now.0])?;
-    let sending = tx.rows(SENDING, [node.0], |row| {
-        Ok((OutgoingId(row.get(0)?), row.get(1)?))
-    })?;
-    for &(outgoing, attempt) in &sending {
-        let reason = Facts::because("the process ended while sending");
-        outbox::merge(tx, outgoing, Evidence::Lost(attempt), &reason)?;
-    }
+    let unsure = outbox::doubt(tx, node, Silence::NodeEnded, |_, _| true)?;
     if conversations > 0 {
         tx.wake_turns();
     }
     Ok(Reaped {
         node,
         conversations: conversations as u64,
-        unsure: sending.len() as u64,
+        unsure: unsure.len() as u64,
     })
 }

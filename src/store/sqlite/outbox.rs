@@ -3,12 +3,12 @@
 
 use rusqlite::{Row, params};
 
-use super::super::evidence::{self, Facts, Reading, Shown};
+use super::super::evidence::{self, Facts, Reading, Shown, Silence};
 use super::super::{DeadKind, SendResult, Settle};
 use super::tx::Tx;
 use crate::model::{
-    Attempt, ConversationId, EventKey, Evidence, NumberId, OutgoingId, OutgoingState, Receipt,
-    ReceiptStatus, Tag, Timestamp, Transition, Wamid,
+    Attempt, ConversationId, EventKey, Evidence, NodeId, NumberId, OutgoingId, OutgoingState,
+    Receipt, ReceiptStatus, Tag, Timestamp, Transition, Wamid,
 };
 
 /// An outgoing as far as evidence concerns it.
@@ -383,6 +383,26 @@ pub(super) fn enrich(tx: &Tx<'_>, key: EventKey, raw: &str) -> rusqlite::Result<
 }
 
 // Unsure -------------------------------------------------------------------------------------
+
+const SENDING: &str = "SELECT id, attempt FROM outgoing WHERE node = ?1 AND state = 1";
+
+/// Makes unsure what `node` is sending, as far as it `is_lost`.
+pub(super) fn doubt(
+    tx: &Tx<'_>,
+    node: NodeId,
+    silence: Silence,
+    is_lost: impl Fn(OutgoingId, Attempt) -> bool,
+) -> rusqlite::Result<Vec<OutgoingId>> {
+    let mut sending = tx.rows(SENDING, [node.0], |row| {
+        Ok((OutgoingId(row.get(0)?), row.get::<_, Attempt>(1)?))
+    })?;
+    sending.retain(|(id, attempt)| is_lost(*id, *attempt));
+    for &(id, attempt) in &sending {
+        let (evidence, facts) = evidence::of_silence(attempt, silence);
+        merge(tx, id, evidence, &facts)?;
+    }
+    Ok(sending.into_iter().map(|(id, _)| id).collect())
+}
 
 const COUNT_HEALTHY: &str = "
     UPDATE ledger SET healthy_ms = healthy_ms + ?1 * max(0, min(?2 - healthy_at, ?3)),

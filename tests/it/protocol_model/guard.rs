@@ -24,6 +24,10 @@ pub(super) enum Guard {
     MarkBeforeCall,
     /// An outgoing of which nobody knows waits; it is not sent again.
     UnsureWaits,
+    /// A node doubts what the ledger says it is sending and its memory denies.
+    DoubtUnknown,
+    /// A take is registered before it is made, and kept until its answer.
+    Taking,
     /// Of one conversation at most one outgoing is in question.
     OneInQuestion,
     /// Whenever the head of the outbox may have changed, the new one is due.
@@ -32,8 +36,6 @@ pub(super) enum Guard {
     LaterWait,
     /// That an attempt failed after it was accepted is remembered.
     FailuresStay,
-    /// A process that does not know of a send it has marked ends some day.
-    ProcessEnds,
 }
 
 /// The rules in force: all, or all but one.

@@ -133,8 +133,24 @@ impl Ledger {
             outgoing: at as u8,
             attempt,
             is_past: false,
-            phase: SendPhase::Marked,
+            phase: SendPhase::Taking,
         })
+    }
+
+    /// Makes unsure what `node` is sending and `keep` denies.
+    pub(super) fn doubt_unknown(
+        &mut self,
+        node: Node,
+        keep: impl Fn(u8, u8) -> bool,
+        rules: Rules,
+    ) {
+        for at in 0..self.outbox.len() as u8 {
+            if let Some(outgoing) = self.outbox[at as usize].filter(|of| of.node == Some(node))
+                && !keep(at, outgoing.attempt)
+            {
+                self.settle(at, Evidence::Lost(u32::from(outgoing.attempt)), rules);
+            }
+        }
     }
 
     /// Merges evidence of an outgoing: never refused, whoever brings it.

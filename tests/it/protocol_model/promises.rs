@@ -16,6 +16,7 @@ pub(super) const EPOCHS_GROW: &str = "epochs only grow";
 pub(super) const IN_ORDER: &str = "places end in order, without a gap";
 pub(super) const ONE_IN_QUESTION: &str = "at most one outgoing is sending or unsure";
 pub(super) const LEASES_HOLD: &str = "whoever has a valid lease owns the conversation";
+pub(super) const SENDS_HOLD: &str = "what a living process is about to send is nobody else's";
 pub(super) const READY: &str = "ready is what is pending and owned by nobody";
 pub(super) const HEAD_IS_DUE: &str = "only the first open outgoing is due";
 
@@ -40,6 +41,7 @@ pub(super) fn all() -> Vec<Property<Protocol>> {
         Property::always(IN_ORDER, |_, state| in_order(state)),
         Property::always(ONE_IN_QUESTION, |_, state| one_in_question(state)),
         Property::always(LEASES_HOLD, |_, state| leases_hold(state)),
+        Property::always(SENDS_HOLD, |_, state| sends_hold(state)),
         Property::always(READY, |_, state| is_ready(state)),
         Property::always(HEAD_IS_DUE, |_, state| head_is_due(state)),
         Property::sometimes(LATE_FINISH, |_, state| late_finish(state)),
@@ -135,6 +137,20 @@ fn leases_hold(state: &State) -> bool {
             let has_ended = may_have_ended && turn.seq_last <= ledger.done_seq;
             let is_last = memory.is_entitled(turn.is_past) && turn.epoch == ledger.epoch;
             !is_last || has_ended || ledger.owner == Some(Node::Of(process))
+        })
+    })
+}
+
+/// As long as the node lives and Meta was not called, nobody decides what became of the call.
+fn sends_hold(state: &State) -> bool {
+    state.processes.iter().all(|memory| {
+        memory.sending.is_none_or(|sending| {
+            let was_called = matches!(sending.phase, SendPhase::Answered(_));
+            let outgoing = state.ledger.outbox[sending.outgoing as usize];
+            let is_marked = outgoing.is_some_and(|of| {
+                of.state == OutgoingState::Sending && of.attempt == sending.attempt
+            });
+            was_called || !memory.is_entitled(sending.is_past) || is_marked
         })
     })
 }

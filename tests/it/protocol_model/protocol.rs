@@ -34,7 +34,7 @@ impl Model for Protocol {
     fn actions(&self, state: &State, steps: &mut Vec<Step>) {
         possible(state, steps);
         if state.faults_left == 0 {
-            steps.retain(|step| !step.is_fault(state, self.rules));
+            steps.retain(|step| !step.is_fault(state));
         }
     }
 
@@ -46,7 +46,7 @@ impl Model for Protocol {
             return None;
         }
         self.taken.fetch_or(1 << step.number(), Ordering::Relaxed);
-        state.faults_left -= u8::from(step.is_fault(last, self.rules));
+        state.faults_left -= u8::from(step.is_fault(last));
         state.epoch_max = state.epoch_max.max(state.ledger.epoch);
         Some(state.in_order())
     }
@@ -63,7 +63,7 @@ impl Protocol {
         possible(state, &mut steps);
         steps.into_iter().all(|step| {
             let mut next = *state;
-            step.is_fault(state, self.rules) || {
+            step.is_fault(state) || {
                 self.take(&mut next, step);
                 next == *state
             }
@@ -86,6 +86,7 @@ impl Protocol {
                 counts,
             } => release(state, process, turn, counts),
             Step::Send { process, answer } => self.send(state, process, answer),
+            Step::DoubtUnknown { process } => self.doubt_unknown(state, process),
             Step::Settle { process, answer } => self.settle(state, process, answer),
             Step::ExpireUnsure => state.ledger.expire_unsure(self.rules),
             Step::Join { process } => at(state, process).membership = Membership::Joined,
@@ -96,6 +97,7 @@ impl Protocol {
                 *at(state, process) = Process::NEW;
             }
             Step::HearClaim { process, turn } => enter(state, process, turn, TurnPhase::Claimed),
+            Step::HearSend { process } => hear_send(at(state, process)),
             Step::CallHandler { process, turn } => enter(state, process, turn, TurnPhase::Decided),
             Step::DropTurn { process, turn } => at(state, process).forget(turn),
             Step::DropSend { process } => at(state, process).sending = None,
@@ -163,11 +165,22 @@ impl Protocol {
         }
     }
 
-    /// A process that has not heard what it has marked makes no call.
+    /// The take is registered before; without an answer it is forgotten, and no call is made.
     fn send(&self, state: &mut State, process: u8, answer: Answer) {
         let sending = state.ledger.send(Node::Of(process), self.rules);
         if answer == Answer::Heard {
             at(state, process).sending = sending;
+        }
+    }
+
+    /// What the ledger says a node is sending and its process knows nothing of is unsure.
+    fn doubt_unknown(&self, state: &mut State, process: u8) {
+        if self.rules.hold(Guard::DoubtUnknown) {
+            let memory = state.processes[process as usize];
+            let takes = self.rules.hold(Guard::Taking);
+            let keep = |outgoing, attempt| memory.keeps_send(outgoing, attempt, takes);
+            let node = Node::Of(process);
+            state.ledger.doubt_unknown(node, keep, self.rules);
         }
     }
 
@@ -233,6 +246,12 @@ fn release(state: &mut State, process: u8, turn: u8, counts: bool) {
 fn enter(state: &mut State, process: u8, turn: u8, phase: TurnPhase) {
     if let Some(held) = &mut at(state, process).turns[turn as usize] {
         held.phase = phase;
+    }
+}
+
+fn hear_send(process: &mut Process) {
+    if let Some(sending) = &mut process.sending {
+        sending.phase = SendPhase::Marked;
     }
 }
 

@@ -129,7 +129,9 @@ pub(super) struct Sending {
 /// How far a process is with a send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum SendPhase {
-    /// Marked in the ledger.
+    /// Marked in the ledger; the answer is under way.
+    Taking,
+    /// The process knows what it has marked.
     Marked,
     /// The lease was looked at and held then. By the time of the call it may be over.
     Entitled,
@@ -210,6 +212,15 @@ impl Process {
             .iter()
             .flatten()
             .any(|turn| turn.epoch == epoch && (tokens || turn.phase != TurnPhase::Claiming))
+    }
+
+    /// Whether `keep` answers yes for an attempt of an outgoing. Without `takes`, only the sends
+    /// are asked that are known already.
+    pub(super) fn keeps_send(&self, outgoing: u8, attempt: u8, takes: bool) -> bool {
+        self.sending.is_some_and(|sending| {
+            (sending.outgoing, sending.attempt) == (outgoing, attempt)
+                && (takes || sending.phase != SendPhase::Taking)
+        })
     }
 
     /// What it holds is that of an earlier node from now on.

@@ -1,7 +1,6 @@
 //! Everything that can happen. The steps of the ledger bear the names of the methods of `Store`;
 //! the others belong to the processes' own memory and to the world outside.
 
-use super::guard::{Guard, Rules};
 use super::state::{
     ATTEMPTS_MAX, CALLS, Fate, MESSAGES, Membership, Node, OUTBOX, PROCESSES, Process, SendPhase,
     State, TurnPhase,
@@ -35,6 +34,9 @@ pub(super) enum Step {
         process: u8,
         answer: Answer,
     },
+    DoubtUnknown {
+        process: u8,
+    },
     Settle {
         process: u8,
         answer: Answer,
@@ -56,6 +58,10 @@ pub(super) enum Step {
     HearClaim {
         process: u8,
         turn: u8,
+    },
+    /// The answer of a take has come.
+    HearSend {
+        process: u8,
     },
     /// Before the handler: the lease holds, and it is called; it decides to reply.
     CallHandler {
@@ -131,13 +137,14 @@ pub(super) enum Outcome {
 }
 
 /// The names of the steps that are methods of `Store`.
-pub(super) const STORE: [&str; 12] = [
+pub(super) const STORE: [&str; 13] = [
     "Append",
     "Claim",
     "FreeUnknown",
     "Finish",
     "Release",
     "Send",
+    "DoubtUnknown",
     "Settle",
     "ExpireUnsure",
     "Join",
@@ -146,8 +153,9 @@ pub(super) const STORE: [&str; 12] = [
     "Leave",
 ];
 /// The names of all others.
-pub(super) const OUTSIDE: [&str; 8] = [
+pub(super) const OUTSIDE: [&str; 9] = [
     "HearClaim",
+    "HearSend",
     "CallHandler",
     "DropTurn",
     "DropSend",
@@ -167,26 +175,28 @@ impl Step {
             Self::Finish { .. } => 3,
             Self::Release { .. } => 4,
             Self::Send { .. } => 5,
-            Self::Settle { .. } => 6,
-            Self::ExpireUnsure => 7,
-            Self::Join { .. } => 8,
-            Self::Renew { .. } => 9,
-            Self::Reap { .. } => 10,
-            Self::Leave { .. } => 11,
-            Self::HearClaim { .. } => 12,
-            Self::CallHandler { .. } => 13,
-            Self::DropTurn { .. } => 14,
-            Self::DropSend { .. } => 15,
-            Self::LookAtLease { .. } => 16,
-            Self::CallGraph { .. } => 17,
-            Self::FailAccepted { .. } => 18,
-            Self::Crash { .. } => 19,
+            Self::DoubtUnknown { .. } => 6,
+            Self::Settle { .. } => 7,
+            Self::ExpireUnsure => 8,
+            Self::Join { .. } => 9,
+            Self::Renew { .. } => 10,
+            Self::Reap { .. } => 11,
+            Self::Leave { .. } => 12,
+            Self::HearClaim { .. } => 13,
+            Self::HearSend { .. } => 14,
+            Self::CallHandler { .. } => 15,
+            Self::DropTurn { .. } => 16,
+            Self::DropSend { .. } => 17,
+            Self::LookAtLease { .. } => 18,
+            Self::CallGraph { .. } => 19,
+            Self::FailAccepted { .. } => 20,
+            Self::Crash { .. } => 21,
         }
     }
 
     /// Whether something goes wrong with it. Such steps are numbered; all others are the
     /// protocol's own, and may happen at any time.
-    pub(super) fn is_fault(self, state: &State, rules: Rules) -> bool {
+    pub(super) fn is_fault(self, state: &State) -> bool {
         match self {
             Self::Append {
                 event: Event::Message(message),
@@ -201,10 +211,8 @@ impl Step {
             Self::Release { .. } => true,
             // A process that was paused for longer than its lease.
             Self::Reap { node } => node != Node::Gone,
-            // Stopped in the middle of something. What it does not know of waits for just this.
-            Self::Leave { process } => {
-                !(rules.hold(Guard::ProcessEnds) && forgot_a_send(state, process))
-            }
+            // Stopped in the middle of something.
+            Self::Leave { .. } => true,
             Self::CallGraph { outcome, .. } => outcome != Outcome::Accepted,
             Self::DropTurn { process, turn } => {
                 let memory = &state.processes[process as usize];
@@ -215,26 +223,16 @@ impl Step {
             }
             Self::DropSend { .. } | Self::FailAccepted { .. } | Self::Crash { .. } => true,
             Self::FreeUnknown { .. }
+            | Self::DoubtUnknown { .. }
             | Self::ExpireUnsure
             | Self::Join { .. }
             | Self::Renew { .. }
             | Self::HearClaim { .. }
+            | Self::HearSend { .. }
             | Self::CallHandler { .. }
             | Self::LookAtLease { .. } => false,
         }
     }
-}
-
-/// Whether a process has marked an outgoing without having heard of it.
-fn forgot_a_send(state: &State, process: u8) -> bool {
-    let knows = state.processes[process as usize].sending;
-    let mut outbox = state.ledger.outbox.iter().zip(0..);
-    outbox.any(|(outgoing, at): (_, u8)| {
-        outgoing.is_some_and(|outgoing| {
-            outgoing.node == Some(Node::Of(process))
-                && knows.is_none_or(|sending| sending.outgoing != at)
-        })
-    })
 }
 
 /// Collects what may happen next. Some of it may turn out to change nothing.
@@ -289,6 +287,7 @@ fn of_process(state: &State, process: u8, steps: &mut Vec<Step>) {
         }
     }
     match memory.sending.map(|sending| sending.phase) {
+        Some(SendPhase::Taking) => steps.push(Step::HearSend { process }),
         Some(SendPhase::Marked) => steps.push(Step::LookAtLease { process }),
         Some(SendPhase::Entitled) => {
             let outcomes = [
@@ -326,6 +325,7 @@ fn of_member(state: &State, process: u8, memory: &Process, steps: &mut Vec<Step>
         both(steps, |answer| Step::Send { process, answer });
     }
     steps.push(Step::FreeUnknown { process });
+    steps.push(Step::DoubtUnknown { process });
     // Without anything to lose, a lapse or an orderly end makes no difference.
     if !memory.is_idle() || state.ledger.is_held_by(Node::Of(process)) {
         steps.push(Step::Reap {
