@@ -58,8 +58,7 @@ const fn newer(found: u32) -> StoreError {
 const HAS_VERSION: &str = "
     SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_tables
                     WHERE schemaname = $1 AND tablename = 'schema_version')";
-const HAS_SCHEMA: &str =
-    "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = $1)";
+const HAS_SCHEMA: &str = "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = $1)";
 
 async fn is_there(client: &Client, question: &str, schema: &str) -> Result<bool, StoreError> {
     let answer = client.query_typed(question, &[(&schema, Type::TEXT)]).await;
@@ -121,6 +120,16 @@ async fn make_schema(client: &Client, schema: &str) -> Result<(), StoreError> {
              applied_at timestamptz NOT NULL DEFAULT now())"
     );
     client.batch_execute(&table).await.map_err(opening)
+}
+
+/// Drops the schema with everything in it, if it is there. `limits` are what a transaction sets.
+pub(super) async fn drop_whole(
+    client: &Client,
+    schema: &str,
+    limits: &str,
+) -> Result<(), StoreError> {
+    let whole = format!("BEGIN; {limits}; DROP SCHEMA IF EXISTS \"{schema}\" CASCADE; COMMIT");
+    client.batch_execute(&whole).await.map_err(opening)
 }
 
 const BIRTH: &str = "

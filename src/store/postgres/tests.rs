@@ -94,3 +94,26 @@ async fn open(clock: Clock) -> (SharedStore, Schema) {
 }
 
 conformance!(crate::store::postgres::tests::open);
+
+#[tokio::test]
+async fn only_what_was_made_to_be_thrown_away_is_destroyed() {
+    let used = Schema::new();
+    let throwaway = Schema {
+        url: used.url.clone(),
+        name: format!("{THROWAWAY_PREFIX}{}", used.name),
+    };
+    let clock = Clock::system();
+    for schema in [&used, &throwaway] {
+        schema.open(clock.clone()).await.close().await;
+    }
+    let refused = PostgresStore::destroy_throwaway(&used.settings(), &clock).await;
+    assert!(matches!(refused, Err(StoreError::Refused(_))));
+    for _ in 0..2 {
+        let destroyed = PostgresStore::destroy_throwaway(&throwaway.settings(), &clock).await;
+        assert_eq!(destroyed, Ok(()), "also where nothing is there any more");
+    }
+    let there = "SELECT 1 FROM pg_namespace WHERE nspname = ANY($1)";
+    let names = [&used.name, &throwaway.name].map(String::as_str);
+    let there = used.client().await.query(there, &[&names.as_slice()]).await;
+    assert_eq!(there.expect("it is asked").len(), 1);
+}
