@@ -12,6 +12,7 @@ pub mod clock;
 pub mod config;
 pub mod handler;
 pub mod ingress;
+pub mod janitor;
 pub mod listener;
 pub mod model;
 pub mod sender;

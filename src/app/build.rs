@@ -17,6 +17,7 @@ use crate::handler::{
     Ask, AskSettings, BotSettings, Echo, Forward, ForwardSettings, SettingsError,
 };
 use crate::ingress::{Ingress, IngressLimits, IngressParts};
+use crate::janitor::{Janitor, JanitorParts, JanitorSettings};
 use crate::listener::Limits;
 use crate::model::{Backoff, Handler};
 use crate::sender::{SendPolicy, Sender, SenderParts, SenderSettings};
@@ -65,6 +66,7 @@ pub(super) struct Stages {
     pub(super) ingress: Arc<Ingress>,
     pub(super) worker: Arc<Worker>,
     pub(super) sender: Arc<Sender>,
+    pub(super) janitor: Janitor,
     pub(super) admin: Router,
 }
 
@@ -109,6 +111,7 @@ pub(super) async fn stages(
         },
         sender_settings(config),
     );
+    let janitor = janitor(config, &store, &membership, &clock, &metrics);
     let token = config.admin.token.clone();
     let admin = admin::router(AdminParts {
         store,
@@ -120,8 +123,30 @@ pub(super) async fn stages(
         ingress,
         worker,
         sender,
+        janitor,
         admin,
     })
+}
+
+fn janitor(
+    config: &Config,
+    store: &SharedStore,
+    membership: &Arc<Membership>,
+    clock: &Clock,
+    metrics: &Metrics,
+) -> Janitor {
+    let parts = JanitorParts {
+        store: store.clone(),
+        membership: Arc::clone(membership),
+        clock: clock.clone(),
+        metrics: metrics.clone(),
+    };
+    let settings = JanitorSettings {
+        keys: config.retention.keys,
+        payloads: config.retention.payloads,
+        every: config.retention.every,
+    };
+    Janitor::new(parts, settings)
 }
 
 fn ingress(

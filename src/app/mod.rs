@@ -129,6 +129,9 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Running, StartError>
         .tenders
         .spawn(Arc::clone(&built.sender).tend(stops.tenders.clone()));
     running
+        .tenders
+        .spawn(built.janitor.run(stops.tenders.clone()));
+    running
         .workers
         .spawn(built.worker.run(stops.worker.clone(), stops.cut.clone()));
     running

@@ -84,6 +84,11 @@ impl DeliveryId {
     pub const fn new(node: NodeId, count: i64) -> Self {
         Self((node.0 << Self::COUNT_BITS) | count)
     }
+
+    /// The node that received it.
+    pub const fn node(self) -> NodeId {
+        NodeId(self.0 >> Self::COUNT_BITS)
+    }
 }
 
 macro_rules! text_id {

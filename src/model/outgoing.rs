@@ -212,7 +212,8 @@ impl OutgoingState {
     /// `failed` being the attempt that a receipt has called failed, if any.
     ///
     /// Evidence of an older attempt counts only where it proves that the message is out. That
-    /// Meta had accepted an attempt is no news once a receipt has called that attempt failed.
+    /// Meta had accepted an attempt is no news once a receipt has called that attempt failed, or
+    /// a later one: there was a later one only because this one had come to nothing.
     pub fn merge(
         self,
         attempt: Attempt,
@@ -223,9 +224,10 @@ impl OutgoingState {
         use Transition::{Stay, To};
         let current = |of: Attempt| of == attempt;
         let in_question = matches!(self, Sending | Unsure);
+        let came_to_nothing = |of: Attempt| failed.is_some_and(|failed| of <= failed);
         match evidence {
-            Evidence::Accepted(of) if failed == Some(of) => Stay,
-            Evidence::SentReceipt(of) if failed == Some(of.unwrap_or(attempt)) => Stay,
+            Evidence::Accepted(of) if came_to_nothing(of) => Stay,
+            Evidence::SentReceipt(of) if came_to_nothing(of.unwrap_or(attempt)) => Stay,
             Evidence::Accepted(_) | Evidence::SentReceipt(_) | Evidence::Arrived => match self {
                 Sent => Stay,
                 Pending | Sending | Unsure | Dead => To(Sent),
@@ -339,5 +341,14 @@ mod tests {
             Sending.merge(2, Some(1), Evidence::Accepted(2)),
             Transition::To(Sent)
         );
+    }
+
+    #[test]
+    fn that_it_was_accepted_does_not_undo_a_failure_of_a_later_attempt() {
+        for state in [Dead, Pending] {
+            for evidence in [Evidence::Accepted(1), Evidence::SentReceipt(Some(1))] {
+                assert_eq!(state.merge(2, Some(2), evidence), Transition::Stay);
+            }
+        }
     }
 }

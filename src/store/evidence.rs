@@ -98,8 +98,9 @@ impl Reading {
         }
     }
 
-    /// What it shows of an outgoing that has come as far as `rank` in its `attempt`-th send.
-    pub(super) fn shows(&self, rank: u8, attempt: Attempt) -> Shown {
+    /// What it shows of an outgoing that has come as far as `rank` in its `attempt`-th send. One
+    /// that is not `is_full` any more was emptied by retention: nothing is left to send again.
+    pub(super) fn shows(&self, rank: u8, attempt: Attempt, is_full: bool) -> Shown {
         let of = self.attempt;
         match self.status {
             ReceiptStatus::Sent => Shown::Progress(Rank::Sent, Evidence::SentReceipt(of)),
@@ -111,17 +112,17 @@ impl Reading {
             ReceiptStatus::Failed if self.of_participant => Shown::Nothing,
             // Meta has been seen to call failed what the person has.
             ReceiptStatus::Failed if rank >= Rank::Delivered as u8 => Shown::Nothing,
-            ReceiptStatus::Failed => self.failure(attempt),
+            ReceiptStatus::Failed => self.failure(attempt, is_full),
             ReceiptStatus::Other(_) => Shown::Nothing,
         }
     }
 
-    fn failure(&self, attempt: Attempt) -> Shown {
+    fn failure(&self, attempt: Attempt, is_full: bool) -> Shown {
         let reason = match self.code {
             Some(code) => format!("a receipt says failed, code {code}"),
             None => "a receipt says failed".to_owned(),
         };
-        let evidence = if self.retryable && attempt < ATTEMPTS_BY_RECEIPT_MAX {
+        let evidence = if self.retryable && is_full && attempt < ATTEMPTS_BY_RECEIPT_MAX {
             Evidence::RetryableReceipt(self.attempt)
         } else {
             Evidence::FailedReceipt(self.attempt)

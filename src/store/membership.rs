@@ -107,7 +107,17 @@ impl Membership {
     async fn renew(&self) -> Result<(), StoreError> {
         let asked_at = self.clock.boottime();
         let node = self.node();
-        let node = match self.store.renew(node, self.timing.lease_ttl).await? {
+        // A store that doesn't answer is asked anew while the lease still runs.
+        let limit = self.timing.lease_ttl / 2;
+        let renewal = self.store.renew(node, self.timing.lease_ttl);
+        let renewal = match self.clock.timeout(limit, renewal).await {
+            Ok(renewal) => renewal?,
+            Err(_) => {
+                let reason = format!("no renewal within {limit:?}");
+                return Err(StoreError::Unavailable(reason));
+            }
+        };
+        let node = match renewal {
             Renewal::Alive => node,
             Renewal::Dead => {
                 let new = self.store.join(self.timing.lease_ttl).await?;

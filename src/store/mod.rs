@@ -20,9 +20,11 @@ mod conformance;
 mod evidence;
 mod membership;
 pub mod postgres;
+mod retention;
 pub mod sqlite;
 
 pub use membership::{Membership, Timing};
+pub use retention::{KEPT_LOOK_EVERY, PARKED_AGE_MAX, PruneRequest, Pruned};
 
 /// A store, shared by all stages of a process.
 pub type SharedStore = Arc<dyn Store>;
@@ -107,6 +109,15 @@ pub trait Store: Send + Sync {
         healthy: bool,
         unsure_wait: Duration,
     ) -> Result<Vec<OutgoingId>, StoreError>;
+
+    // Retention --------------------------------------------------------------------------------
+
+    /// Takes out at most `limit` rows of each kind of what is older than it may become. What is
+    /// pending, unsettled or under an open dead letter stays as it is, however old.
+    ///
+    /// One living node at a time has this duty: the first that asks gets it, and keeps it until
+    /// its row is gone. `None` when another one has it.
+    async fn prune(&self, prune: PruneRequest) -> Result<Option<Pruned>, StoreError>;
 
     // Reading ----------------------------------------------------------------------------------
 

@@ -82,6 +82,11 @@ pub const FIELDS: &[(&str, &str)] = &[
         "how many conversations a dead node had held",
     ),
     ("unsure", "how many sends a dead node left unanswered"),
+    (
+        "pruned.events",
+        "how many events a round of retention has forgotten",
+    ),
+    ("pruned.payloads", "how many payloads it has emptied"),
     ("note", "a remark on the settings"),
     ("public", "where the public listener listens"),
     ("bot", "where the bot's listener listens"),

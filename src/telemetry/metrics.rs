@@ -75,6 +75,14 @@ pub const ALL: &[(&str, &str)] = &[
     ("hapax_send_seconds", "How long such a call took"),
     ("hapax_dead_letters_total", "Dead letters made, by kind"),
     (
+        "hapax_pruned_events_total",
+        "Events that this process has forgotten by their age",
+    ),
+    (
+        "hapax_pruned_payloads_total",
+        "Payloads that this process has emptied by their age",
+    ),
+    (
         "hapax_store_commits_total",
         "Transactions committed to disk",
     ),
@@ -159,6 +167,8 @@ struct Series {
     sends: Family<ByResult, Counter>,
     send: Histogram,
     dead_letters: Family<ByKind, Counter>,
+    pruned_events: Counter,
+    pruned_payloads: Counter,
     commits: Counter,
     writes: Counter,
 }
@@ -210,6 +220,8 @@ impl Metrics {
             sends: names.add("hapax_sends_total", Family::default()),
             send: names.add("hapax_send_seconds", Histogram::new(SEND_BUCKETS)),
             dead_letters: names.add("hapax_dead_letters_total", Family::default()),
+            pruned_events: names.add("hapax_pruned_events_total", Counter::default()),
+            pruned_payloads: names.add("hapax_pruned_payloads_total", Counter::default()),
             commits: names.add("hapax_store_commits_total", Counter::default()),
             writes: names.add("hapax_store_writes_total", Counter::default()),
             registry: names.0,
@@ -276,6 +288,12 @@ impl Metrics {
             kind: kind.as_str(),
         };
         self.0.dead_letters.get_or_create(&labels).inc();
+    }
+
+    /// Retention has forgotten so many events and emptied so many payloads.
+    pub fn pruned(&self, events: u64, payloads: u64) {
+        self.0.pruned_events.inc_by(events);
+        self.0.pruned_payloads.inc_by(payloads);
     }
 
     /// What waits now. To be set before [`Metrics::render`].
@@ -422,6 +440,8 @@ mod tests {
         metrics.fenced(FencedWrite::Finish);
         metrics.send(SentResult::Unsure, Duration::from_secs(20));
         metrics.dead_letter(DeadLetterKind::Unsure);
+        metrics.pruned(7, 0);
+        twin.pruned(2, 1);
         metrics.store(3, 40);
         metrics.store(5, 70);
         let text = metrics.render();
@@ -445,6 +465,8 @@ mod tests {
             ("hapax_fenced_total{write=\"release\"}", 0.0),
             ("hapax_sends_total{result=\"unsure\"}", 1.0),
             ("hapax_dead_letters_total{kind=\"unsure\"}", 1.0),
+            ("hapax_pruned_events_total", 9.0),
+            ("hapax_pruned_payloads_total", 1.0),
             ("hapax_store_commits_total", 5.0),
             ("hapax_store_writes_total", 70.0),
         ];

@@ -9,6 +9,7 @@ use serde_json::Value;
 use tokio::process::Command;
 use tokio::sync::Mutex;
 
+use crate::provided::{connect, provided};
 use crate::world::LIMIT;
 
 /// One at a time uses the database, so that each can say what it left there.
@@ -32,12 +33,6 @@ const INGEST: [&str; 7] = [
     "--rounds",
     "1",
 ];
-
-fn database() -> String {
-    #[expect(clippy::disallowed_methods, reason = "where the tests' database is")]
-    let url = std::env::var("TEST_DATABASE_URL");
-    url.expect("TEST_DATABASE_URL: run ./test, which provides a database")
-}
 
 fn bench(folder: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hapax"));
@@ -87,10 +82,7 @@ const OF_INGEST: [&str; 6] = [
 
 /// Schemas of benches in the database.
 async fn left_behind(url: &str) -> Vec<String> {
-    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls)
-        .await
-        .expect("the database answers");
-    tokio::spawn(connection);
+    let client = connect(url).await.expect("the database answers");
     let named = "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'hapax\\_bench\\_%'";
     let rows = client.query(named, &[]).await.expect("it is asked");
     rows.iter().map(|row| row.get(0)).collect()
@@ -109,7 +101,7 @@ async fn turns_are_measured_on_sqlite() {
 
 #[tokio::test]
 async fn turns_of_both_engines_stand_side_by_side() {
-    let url = database();
+    let url = provided("TEST_DATABASE_URL");
     let _alone = DATABASE.lock().await;
     let figures = figures(&TURNS, &["--store", &url]).await;
     are_positive(&figures["sqlite"], &OF_TURNS);
@@ -120,7 +112,7 @@ async fn turns_of_both_engines_stand_side_by_side() {
 
 #[tokio::test]
 async fn deliveries_of_both_engines_stand_side_by_side() {
-    let url = database();
+    let url = provided("TEST_DATABASE_URL");
     let _alone = DATABASE.lock().await;
     let figures = figures(&INGEST, &["--store", &url]).await;
     are_positive(&figures, &OF_INGEST);
@@ -131,7 +123,7 @@ async fn deliveries_of_both_engines_stand_side_by_side() {
 
 #[tokio::test]
 async fn an_interrupted_bench_leaves_nothing_behind() {
-    let url = database();
+    let url = provided("TEST_DATABASE_URL");
     let _alone = DATABASE.lock().await;
     let folder = tempfile::tempdir().expect("a temporary folder");
     let args = ["turns", "--messages", "200000", "--store", &url];

@@ -2,6 +2,7 @@
 
 mod benches;
 mod busy_store;
+mod cluster;
 mod command_line;
 mod drained;
 mod every_shape;
@@ -16,8 +17,14 @@ mod logs_tell;
 mod once;
 mod one_person;
 mod payloads;
+mod pooler;
+mod protocol_model;
+mod provided;
+mod proxy;
+mod retention;
 mod same_bot;
 mod scene;
+mod schema;
 mod talk;
 mod what_is_refused;
 mod whole_batch;

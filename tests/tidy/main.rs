@@ -17,7 +17,7 @@ use self::project::{found, mentions, pages, quoted, read, root, sources};
 use self::source::Source;
 
 /// Every top-level module and its level. A module imports modules of a lower level only.
-const LEVELS: [(&str, u8); 15] = [
+const LEVELS: [(&str, u8); 16] = [
     ("model", 0),
     ("clock", 1),
     ("listener", 2),
@@ -26,6 +26,7 @@ const LEVELS: [(&str, u8); 15] = [
     ("handler", 3),
     ("store", 3),
     ("ingress", 4),
+    ("janitor", 4),
     ("sender", 4),
     ("worker", 4),
     ("admin", 5),

@@ -10,6 +10,7 @@ pub(super) mod identity;
 pub(super) mod nodes;
 pub(super) mod outbox;
 pub(super) mod receipts;
+pub(super) mod retention;
 pub(super) mod turns;
 
 /// Makes one test per case for a store. `$open` is an async function from a
@@ -75,6 +76,21 @@ macro_rules! conformance {
                 a_failed_receipt_makes_a_dead_letter,
                 a_rate_limit_by_receipt_is_tried_again_in_its_place,
                 a_late_receipt_closes_a_dead_letter,
+            ],
+            retention: [
+                a_key_is_kept_for_its_age_and_then_forgotten,
+                what_is_pending_is_never_pruned,
+                what_stays_does_not_stand_in_the_way,
+                an_open_dead_letter_keeps_its_message,
+                a_closed_dead_letter_lets_go,
+                an_unsettled_outgoing_is_kept_and_still_settles,
+                payloads_go_before_keys,
+                what_is_too_old_is_not_emptied_before_it_goes,
+                a_round_is_bounded,
+                only_one_node_has_the_duty_and_it_passes_on,
+                a_conversation_goes_on_after_its_past_was_pruned,
+                parked_receipts_go_after_eight_days,
+                an_emptied_outgoing_is_not_sent_again,
             ],
         );
     };

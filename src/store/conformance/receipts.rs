@@ -8,7 +8,7 @@ use crate::model::{
 };
 use crate::store::{SendResult, Sending};
 
-fn failed(sending: &Sending, wamid: &str, class: FailureClass) -> Event {
+pub(super) fn failed(sending: &Sending, wamid: &str, class: FailureClass) -> Event {
     let mut event = receipt(wamid, "failed", Some(sending.tag.to_string()));
     event.key = EventKey::derive(&[b"failed", wamid.as_bytes()]);
     if let EventBody::Status(receipt) = &mut event.body {

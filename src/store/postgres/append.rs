@@ -17,7 +17,7 @@ use super::parameter::{Key, indexed, parameters, storable};
 use super::receipts::{self, NewReceipt, Targets};
 use super::tx::Tx;
 use crate::model::{
-    Aliases, ConversationId, EventBody, EventKey, InboundMessage, Notice, NumberId, Receipt,
+    Aliases, ConversationId, Event, EventBody, EventKey, InboundMessage, Notice, NumberId, Receipt,
     Recipient, Timestamp,
 };
 
@@ -33,7 +33,8 @@ impl Batch for Appending {
     type Answer = Appended;
 
     fn weight(delivery: &Arc<Delivery>) -> usize {
-        delivery.events.len().max(1)
+        let bytes: usize = delivery.events.iter().map(payload_bytes).sum();
+        delivery.events.len().max(bytes / WEIGHT_BYTES).max(1)
     }
 
     async fn write(&self, tx: &mut Tx, items: &[Arc<Delivery>]) -> Result<Vec<Appended>, Fault> {
@@ -48,6 +49,17 @@ impl Batch for Appending {
             events: told.by_ref().take(delivery.events.len()).collect(),
         });
         Ok(appended.collect())
+    }
+}
+
+/// So many bytes of payload weigh as much as one more event.
+const WEIGHT_BYTES: usize = 8192;
+
+fn payload_bytes(event: &Event) -> usize {
+    match &event.body {
+        EventBody::Message(message) => message.envelope.len(),
+        EventBody::Status(receipt) => receipt.raw.len(),
+        EventBody::Notice(notice) => notice.raw.len(),
     }
 }
 

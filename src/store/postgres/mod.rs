@@ -17,6 +17,7 @@ mod node;
 mod outbox;
 mod parameter;
 mod pool;
+mod prune;
 mod read;
 mod receipts;
 mod schema;
@@ -50,7 +51,8 @@ use self::tx::{Durability, Session, Tx};
 use self::wake::Wake;
 use super::{
     Answered, Appended, Arrivals, Backlog, ClaimRequest, Claimed, Commits, DeadLetter, Delivery,
-    Finish, Keep, Reaped, Release, Renewal, SendRequest, Sends, Settle, Store, StoreError, Written,
+    Finish, Keep, PruneRequest, Pruned, Reaped, Release, Renewal, SendRequest, Sends, Settle,
+    Store, StoreError, Written,
 };
 use crate::clock::Clock;
 use crate::model::{EventKey, Lease, NodeId, OutgoingId, OutgoingState, StoreId};
@@ -233,11 +235,15 @@ impl PostgresStore {
 }
 
 impl PostgresSettings {
-    /// What every transaction sets for itself.
+    /// What every transaction sets for itself. Each statement looks up a few rows by their keys:
+    /// whatever the statistics of a young or quickly changing table suggest, to join whole
+    /// tables or to compile the plan takes longer than all of that.
     fn session(&self) -> String {
         format!(
             "SET LOCAL search_path = \"{}\"; SET LOCAL statement_timeout = {}; \
-             SET LOCAL lock_timeout = {}; SET LOCAL idle_in_transaction_session_timeout = {}",
+             SET LOCAL lock_timeout = {}; SET LOCAL jit = off; \
+             SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; \
+             SET LOCAL idle_in_transaction_session_timeout = {}",
             self.schema,
             self.statement_timeout.as_millis(),
             self.lock_timeout.as_millis(),
@@ -394,9 +400,10 @@ impl Inner {
     ) -> Result<R, StoreError> {
         match self.transact(Durability::Synced, body).await {
             Err(Fault::DeadNode) => Err(StoreError::DeadNode(node)),
-            done => {
+            Err(fault) => Err(StoreError::from(fault)),
+            Ok(done) => {
                 self.count(1);
-                done.map_err(StoreError::from)
+                Ok(done)
             }
         }
     }
@@ -408,6 +415,12 @@ impl Inner {
     ) -> Result<R, StoreError> {
         let done = self.transact_on(&self.leases, durability, body).await;
         done.map_err(StoreError::from)
+    }
+}
+
+impl Drop for PostgresStore {
+    fn drop(&mut self) {
+        self.inner.stop.cancel();
     }
 }
 
@@ -524,6 +537,14 @@ impl Store for PostgresStore {
         self.inner.relaxed(count).await?;
         let expire = async move |tx: &mut Tx| settling::expire(tx, wait_ms).await;
         self.inner.synced(expire).await
+    }
+
+    async fn prune(&self, prune: PruneRequest) -> Result<Option<Pruned>, StoreError> {
+        let body = async move |tx: &mut Tx| prune::prune(tx, &prune).await;
+        match self.inner.transact(Durability::Relaxed, body).await {
+            Err(Fault::DeadNode) => Err(StoreError::DeadNode(prune.node)),
+            done => done.map_err(StoreError::from),
+        }
     }
 
     async fn backlog(&self) -> Result<Backlog, StoreError> {

@@ -24,7 +24,7 @@ pub(super) const LOCK_OF: &str = "
      WHERE id IN (SELECT conversation FROM outgoing WHERE id = ANY($1)) ORDER BY id FOR UPDATE";
 /// Outgoings as far as evidence concerns them; to be read after the lock.
 pub(super) const STANDINGS: &str = "
-    SELECT id, conversation, number, turn_seq, state, attempt, wamid, rank, failed_attempt
+    SELECT id, conversation, number, turn_seq, state, attempt, wamid, rank, failed_attempt, is_full
       FROM outgoing WHERE id = ANY($1)";
 
 /// An outgoing as far as evidence concerns it, and what is to be written of it.
@@ -37,6 +37,8 @@ struct Standing {
     wamid: Option<String>,
     rank: u8,
     failed_attempt: Option<Attempt>,
+    /// Whether retention has left something to send.
+    is_full: bool,
     /// Whether anything has changed.
     dirty: bool,
     /// Whether it went through other states, if only to come back.
@@ -129,7 +131,7 @@ impl Book {
         let Some(standing) = self.standings.get(&id) else {
             return;
         };
-        match reading.shows(standing.rank, standing.attempt) {
+        match reading.shows(standing.rank, standing.attempt, standing.is_full) {
             Shown::Nothing => {}
             Shown::Progress(rank, evidence) => {
                 self.merge(now, id, evidence, Facts::known_as(wamid.clone()));
@@ -210,6 +212,7 @@ fn read_standing(row: &Row) -> Result<Standing, Fault> {
         wamid: row.get(6),
         rank: u8::try_from(row.get::<_, i16>(7)).unwrap_or(0),
         failed_attempt: row.get::<_, Option<i64>>(8).map(read_attempt),
+        is_full: row.get(9),
         dirty: false,
         moved: false,
         reason: None,

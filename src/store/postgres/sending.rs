@@ -16,7 +16,7 @@ use crate::model::{
 
 // Locks the conversations of due heads, at most so many of each number that is not paused. Only
 // heads have a due time, and nothing is sent beside a send in question.
-const LOCK_DUE: &str = "
+pub(super) const LOCK_DUE: &str = "
     SELECT c.id
       FROM number m
       LEFT JOIN unnest($3::text[], $4::int8[]) AS b(number, budget) ON b.number = m.id

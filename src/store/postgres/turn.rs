@@ -17,7 +17,7 @@ use crate::model::{ContactId, ConversationId, Lease, NumberId, Timestamp, TurnId
 // The conditions on the conversation are looked at again under its lock; those on `pending` only
 // lead there. The turn's end is frozen at its first claim, so that a retry consumes the same
 // messages. An epoch never falls below its era's, so none is given out twice after a failover.
-const TAKE: &str = "
+pub(super) const TAKE: &str = "
     WITH due AS MATERIALIZED (
         SELECT c.id, p.due_at
           FROM pending p JOIN conversation c ON c.id = p.conversation

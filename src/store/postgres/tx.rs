@@ -293,7 +293,8 @@ impl Tx {
             Durability::Relaxed => "off",
         };
         format!(
-            "BEGIN; SET LOCAL synchronous_commit = {synced}; {}; \
+            "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
+             SET LOCAL synchronous_commit = {synced}; {}; \
              SELECT set_config('hapax.now', {now}, true)",
             self.session.settings
         )

@@ -60,16 +60,17 @@ const PASS: &str = "
     INSERT INTO event (key, kind, arrivals, first_at, last_at, delivery, message)
     VALUES (?1, ?2, 1, ?3, ?3, ?4, ?5) ON CONFLICT (key) DO NOTHING";
 const SEEN: &str = "
-    SELECT e.arrivals, e.last_at, e.delivery, d.status, d.latency_us, d.events
+    SELECT e.arrivals, e.last_at, e.delivery, d.status, d.latency_us, d.events, e.first_at
       FROM event e LEFT JOIN delivery d ON d.id = e.delivery WHERE e.key = ?1";
 const COUNT: &str = "
-    UPDATE event SET arrivals = ?2, first_at = min(first_at, ?3), last_at = max(last_at, ?4),
-                     delivery = ?5
-     WHERE key = ?1";
+    UPDATE event SET arrivals = ?2, last_at = max(last_at, ?3), delivery = ?4 WHERE key = ?1";
+// Apart from the count, because it rarely changes and stands in an index.
+const CAME_EARLIER: &str = "UPDATE event SET first_at = ?2 WHERE key = ?1";
 
 /// What the gate remembers of an event.
 struct Seen {
     arrivals: i64,
+    first_at: Timestamp,
     last_at: Timestamp,
     delivery: i64,
     answer: Option<Answer>,
@@ -113,10 +114,10 @@ fn pass_gate(tx: &Tx<'_>, delivery: &Delivery, event: &Event) -> rusqlite::Resul
     count += 1;
     log.write(count, delivery.at, Some(delivery.id.0), None)?;
     let first_at = failed.first().map_or(delivery.at, |arrival| arrival.at);
-    tx.execute(
-        COUNT,
-        params![key.0, count, first_at.0, delivery.at.0, delivery.id.0],
-    )?;
+    tx.execute(COUNT, params![key.0, count, delivery.at.0, delivery.id.0])?;
+    if first_at < seen.first_at {
+        tx.execute(CAME_EARLIER, params![key.0, first_at.0])?;
+    }
     if is_new {
         return Ok(Verdict::Accepted);
     }
@@ -137,6 +138,7 @@ fn pass_gate(tx: &Tx<'_>, delivery: &Delivery, event: &Event) -> rusqlite::Resul
 fn read_seen(row: &Row<'_>) -> rusqlite::Result<Seen> {
     Ok(Seen {
         arrivals: row.get(0)?,
+        first_at: Timestamp(row.get(6)?),
         last_at: Timestamp(row.get(1)?),
         delivery: row.get(2)?,
         answer: read_answer(row, 3)?,

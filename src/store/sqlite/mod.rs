@@ -10,6 +10,7 @@ mod identity;
 mod known;
 mod node;
 mod outbox;
+mod prune;
 mod queue;
 mod read;
 mod reader;
@@ -37,7 +38,8 @@ use self::fault::classify_open;
 use self::queue::{Shared, Urgency};
 use super::{
     Answered, Appended, Arrivals, Backlog, ClaimRequest, Claimed, Commits, DeadLetter, Delivery,
-    Finish, Keep, Reaped, Release, Renewal, SendRequest, Sends, Settle, Store, StoreError, Written,
+    Finish, Keep, PruneRequest, Pruned, Reaped, Release, Renewal, SendRequest, Sends, Settle,
+    Store, StoreError, Written,
 };
 use crate::clock::Clock;
 use crate::model::{EventKey, Lease, NodeId, OutgoingId, OutgoingState, StoreId};
@@ -316,6 +318,12 @@ impl Store for SqliteStore {
             outbox::expire_unsure(tx, healthy, wait_ms)
         })
         .await
+    }
+
+    async fn prune(&self, prune: PruneRequest) -> Result<Option<Pruned>, StoreError> {
+        self.write(Urgency::Stage, move |tx| prune::prune(tx, &prune))
+            .await?
+            .ok_or(StoreError::DeadNode(prune.node))
     }
 
     async fn backlog(&self) -> Result<Backlog, StoreError> {

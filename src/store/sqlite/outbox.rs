@@ -22,10 +22,13 @@ struct Standing {
     wamid: Option<Wamid>,
     rank: u8,
     failed_attempt: Option<Attempt>,
+    /// Whether retention has left something to send.
+    is_full: bool,
 }
 
 const STANDING: &str = "
-    SELECT id, conversation, number, turn_seq, state, attempt, wamid, rank, failed_attempt
+    SELECT id, conversation, number, turn_seq, state, attempt, wamid, rank, failed_attempt,
+           body <> ''
       FROM outgoing WHERE id = ?1";
 
 fn read_standing(row: &Row<'_>) -> rusqlite::Result<Standing> {
@@ -39,6 +42,7 @@ fn read_standing(row: &Row<'_>) -> rusqlite::Result<Standing> {
         wamid: row.get::<_, Option<String>>(6)?.map(Wamid::new),
         rank: row.get(7)?,
         failed_attempt: row.get(8)?,
+        is_full: row.get(9)?,
     })
 }
 
@@ -79,7 +83,7 @@ pub(super) fn merge(
 const ENTER: &str = "
     UPDATE outgoing
        SET state = ?2, node = NULL, due_at = NULL, error = coalesce(?3, error), changed_at = ?4,
-           unsure_at_ms = CASE WHEN ?2 = 2 THEN (SELECT healthy_ms FROM ledger) END
+           kept_at = NULL, unsure_at_ms = CASE WHEN ?2 = 2 THEN (SELECT healthy_ms FROM ledger) END
      WHERE id = ?1";
 
 fn enter(
@@ -312,7 +316,7 @@ fn read_receipt(
     let Some(standing) = tx.row(STANDING, [id.0], read_standing)? else {
         return Ok(());
     };
-    match reading.shows(standing.rank, standing.attempt) {
+    match reading.shows(standing.rank, standing.attempt, standing.is_full) {
         Shown::Nothing => {}
         Shown::Progress(rank, evidence) => {
             merge(tx, id, evidence, &Facts::known_as(wamid.clone()))?;

@@ -10,7 +10,10 @@ use super::fault::classify_open;
 use crate::model::{StoreId, Timestamp};
 
 /// One migration each, in order; the schema version is the count of those applied.
-const MIGRATIONS: &[&str] = &[include_str!("schema/0001_ledger.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema/0001_ledger.sql"),
+    include_str!("schema/0002_retention.sql"),
+];
 
 /// The schema version of this binary.
 pub(super) const VERSION: u32 = MIGRATIONS.len() as u32;
@@ -77,6 +80,25 @@ pub(super) fn store_id(conn: &Connection) -> rusqlite::Result<StoreId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_of_an_older_version_gets_what_came_later_and_keeps_its_rows() {
+        let mut conn = Connection::open_in_memory().expect("memory");
+        conn.execute_batch(MIGRATIONS[0]).expect("the first schema");
+        give_birth(&conn, Timestamp(1_800_000_000_000)).expect("born");
+        conn.execute_batch(
+            "PRAGMA user_version = 1;
+             INSERT INTO event VALUES (x'00000000000000000000000000000007', 3, 1, 5, 5, 1, NULL);",
+        )
+        .expect("an event of that time");
+        let id = store_id(&conn).expect("born");
+        migrate(&mut conn, Timestamp(1_900_000_000_000)).expect("migrated");
+        assert_eq!(store_id(&conn).expect("still"), id);
+        let age = "SELECT coalesce(kept_at, first_at) FROM event INDEXED BY event_age
+                    WHERE is_full = 1";
+        let first_at: i64 = conn.query_row(age, [], |row| row.get(0)).expect("kept");
+        assert_eq!(first_at, 5);
+    }
 
     #[test]
     fn a_newer_file_is_refused_and_an_old_one_is_not_migrated_twice() {

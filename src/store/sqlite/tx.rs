@@ -9,7 +9,8 @@ use super::known::KnownAliases;
 use crate::clock::Clock;
 use crate::model::{StoreId, Timestamp};
 
-const LAST_MESSAGE: &str = "SELECT max(id) FROM message";
+const LAST_MESSAGE: &str = "
+    SELECT max(coalesce((SELECT max(id) FROM message), 0), forgotten_message) FROM ledger";
 
 /// The open transaction, its one time, and what it has made ready for others.
 pub(super) struct Tx<'c> {
@@ -53,7 +54,7 @@ impl<'c> Tx<'c> {
         if let Some(id) = self.next_message.get() {
             return Ok(id);
         }
-        let last: Option<i64> = self.row(LAST_MESSAGE, [], |row| row.get(0))?.flatten();
+        let last: Option<i64> = self.row(LAST_MESSAGE, [], |row| row.get(0))?;
         let id = last.unwrap_or(0) + 1;
         self.next_message.set(Some(id));
         Ok(id)

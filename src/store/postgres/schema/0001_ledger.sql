@@ -18,6 +18,7 @@ CREATE TABLE ledger (
     timeline   bigint NOT NULL,           -- the server's; another one means a failover
     era        bigint NOT NULL DEFAULT 0, -- raised by each failover, and with it every epoch
     identity   int    NOT NULL DEFAULT 0, -- locked by whoever makes or links contacts
+    janitor    bigint,                    -- node that has the duty to forget
     born_at    bigint NOT NULL
 ) WITH (fillfactor = 10);
 
@@ -37,9 +38,11 @@ CREATE TABLE event (
     arrivals bigint   NOT NULL,
     first_at bigint   NOT NULL,
     last_at  bigint   NOT NULL,
-    delivery bigint   NOT NULL            -- of the last arrival
+    delivery bigint   NOT NULL,           -- of the last arrival
+    is_full  boolean  NOT NULL DEFAULT true -- false: retention has emptied what came as it
 ) WITH (fillfactor = 85);
-CREATE INDEX event_first ON event (first_at) WHERE kind <> 1;
+-- Messages are found by their own age.
+CREATE INDEX event_age ON event (is_full, first_at) WHERE kind <> 1;
 
 -- What a delivery was answered; written after the answer, so a missing row means unknown.
 CREATE TABLE delivery (
@@ -130,9 +133,12 @@ CREATE TABLE message (
     sent_at      bigint,
     received_at  bigint NOT NULL,
     envelope     text   NOT NULL,
+    is_full      boolean NOT NULL DEFAULT true, -- false: retention has emptied the envelope
+    kept_at      bigint,                  -- stands in for received_at where it had to stay
     PRIMARY KEY (conversation, seq)
 );
-CREATE INDEX message_received ON message (received_at);
+-- New rows come in at its right end.
+CREATE INDEX message_age ON message (is_full, coalesce(kept_at, received_at));
 
 -- How each turn ended.
 CREATE TABLE turn (
@@ -170,10 +176,13 @@ CREATE TABLE outgoing (
     error          text,
     created_at     bigint   NOT NULL,
     changed_at     bigint   NOT NULL,
+    is_full        boolean  NOT NULL DEFAULT true, -- false: retention has emptied the body
+    kept_at        bigint,                -- stands in for created_at where it had to stay
     PRIMARY KEY (id, conversation)
 ) WITH (fillfactor = 60);
 CREATE UNIQUE INDEX outgoing_of ON outgoing (conversation, turn_seq, position);
-CREATE INDEX outgoing_created ON outgoing (created_at);
+-- By what never changes while it is sent and settled, so that those updates stay on the page.
+CREATE INDEX outgoing_age ON outgoing (is_full, coalesce(kept_at, created_at));
 
 -- The outgoings that are not settled: pending, sending or unsure.
 CREATE TABLE outbox (
@@ -235,6 +244,7 @@ CREATE TABLE dead_letter (
 );
 CREATE INDEX dead_letter_open ON dead_letter (conversation, seq) WHERE closed_at IS NULL;
 CREATE INDEX dead_letter_outgoing ON dead_letter (outgoing) WHERE outgoing IS NOT NULL;
+CREATE INDEX dead_letter_closed ON dead_letter (closed_at) WHERE closed_at IS NOT NULL;
 
 -- Tables whose rows come and go would bloat under the default, which waits for a fifth of them.
 ALTER TABLE pending SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,
