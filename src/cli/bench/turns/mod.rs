@@ -8,6 +8,7 @@
 mod contender;
 mod show;
 
+use std::ops::RangeInclusive;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -22,13 +23,16 @@ use crate::cli::fault;
 use crate::clock::Clock;
 use crate::model::Secret;
 
+/// Of messages and of people: a round is held in memory.
+const COUNT: RangeInclusive<i64> = 1..=1_000_000;
+
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Turns {
     /// Messages a round.
-    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(COUNT))]
     messages: u32,
     /// People who write; the turns of one of them follow each other.
-    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(COUNT))]
     people: u32,
     /// Connections, each with one delivery under way.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
