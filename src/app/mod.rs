@@ -164,6 +164,11 @@ impl Running {
         format!("http://{}/webhook", self.public)
     }
 
+    /// The ledger, to look into.
+    pub const fn store(&self) -> &SharedStore {
+        &self.store
+    }
+
     /// Returns when the store has failed for good, with the reason. The process must end then.
     pub async fn failed(&self) -> Arc<str> {
         let mut fatal = self.store.fatal();

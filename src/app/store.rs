@@ -46,6 +46,19 @@ pub async fn migrate(config: &StoreConfig, clock: &Clock) -> Result<u32, StoreEr
     }
 }
 
+/// Destroys a ledger in a schema that was made to be thrown away; a file goes with its folder.
+///
+/// # Errors
+/// As for [`PostgresStore::destroy_throwaway`], which refuses every other schema.
+pub async fn destroy_throwaway(config: &StoreConfig, clock: &Clock) -> Result<(), StoreError> {
+    match &config.url {
+        StoreUrl::Sqlite(_) => Ok(()),
+        StoreUrl::Postgres(url) => {
+            PostgresStore::destroy_throwaway(&postgres(config, url)?, clock).await
+        }
+    }
+}
+
 /// Where the ledger is, without what is secret in it.
 pub fn place(config: &StoreConfig) -> String {
     match &config.url {

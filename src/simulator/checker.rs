@@ -231,6 +231,7 @@ mod tests {
     fn reply(record: &mut Record, to: &str, text: &str) {
         record.sent(Sent {
             at_order: 0,
+            at: Duration::ZERO,
             number: "n".to_owned(),
             recipient: to.to_owned(),
             body: json!({ "text": { "body": text } }),

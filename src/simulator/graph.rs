@@ -275,15 +275,16 @@ async fn messages(
     let Ok(body) = serde_json::from_slice::<Value>(&body) else {
         return Refusal::invalid("the body is not JSON").into_response();
     };
+    let at = service.clock.boottime();
     if body["status"] == "read" {
         return mark_read(&service, &body);
     }
     match validate(&body) {
-        Ok(recipient) => send(&service, &hangup, asked(number, recipient, body)).await,
+        Ok(recipient) => send(&service, &hangup, asked(at, number, recipient, body)).await,
         Err(details) => {
             let recipient = body["to"].as_str().or(body["recipient"].as_str());
             let recipient = recipient.unwrap_or_default().to_owned();
-            service.history.sent(asked(number, recipient, body));
+            service.history.sent(asked(at, number, recipient, body));
             Refusal::invalid(details).into_response()
         }
     }
@@ -328,9 +329,10 @@ async fn send(service: &Service, hangup: &Hangup, sent: Sent) -> Response {
     }
 }
 
-fn asked(number: String, recipient: String, body: Value) -> Sent {
+fn asked(at: Duration, number: String, recipient: String, body: Value) -> Sent {
     Sent {
         at_order: 0,
+        at,
         number,
         recipient,
         tag: body["biz_opaque_callback_data"].as_str().map(str::to_owned),

@@ -195,6 +195,7 @@ mod tests {
         assert_eq!(history.progress().waiting, 1);
         history.sent(Sent {
             at_order: 0,
+            at: Duration::ZERO,
             number: "n".to_owned(),
             recipient: "15550000001".to_owned(),
             body: json!({ "text": { "body": "hi" } }),

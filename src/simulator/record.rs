@@ -37,6 +37,8 @@ pub struct Said {
 pub struct Sent {
     /// Its place among everything that crossed the wire.
     pub at_order: Mark,
+    /// When the call had been read, as time since boot.
+    pub at: Duration,
     /// The `phone_number_id` it was sent from.
     pub number: String,
     /// `to` without its `+`, or `recipient`.
@@ -350,6 +352,7 @@ mod tests {
     fn reply(to: &str, text: &str) -> Sent {
         Sent {
             at_order: 0,
+            at: Duration::ZERO,
             number: "n".to_owned(),
             recipient: to.to_owned(),
             body: json!({ "type": "text", "text": { "body": text } }),

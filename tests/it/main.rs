@@ -1,5 +1,6 @@
 //! Tests from outside: real processes, spoken to over HTTP.
 
+mod benches;
 mod busy_store;
 mod cluster;
 mod command_line;

@@ -1,7 +1,9 @@
-//! `hapax bench ingest`: the durable path beside its ceiling, in turn, in one process.
+//! `hapax bench ingest`: the durable path of each engine beside its ceiling, in turn, in one
+//! process.
 //!
-//! The ceiling is everything but the store: the same listener, verification and decoding. Both
-//! share the processor with the load generator, as the ratio does.
+//! The ceiling is everything but the store: the same listener, verification and decoding. All
+//! share the processor with the load generator, as the ratios do; the server of a database is
+//! another process, and its share is in no figure of the processor.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,18 +19,19 @@ use axum::http::{Request, StatusCode};
 use axum::routing::post;
 use clap::Args;
 use indicatif::ProgressBar;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::load::{Round, Shot, fire};
+use super::interrupt::Interrupt;
+use super::ledger::{Engine, Ledger, Ledgers};
+use super::load::{Round, fire};
+use super::shots::{APP_SECRET, Generator};
+use super::statistics::{commits_since, mean_batch, median, millis, quantile, round3};
 use crate::cli::fault;
 use crate::clock::Clock;
 use crate::ingress::{Ingress as Stage, IngressLimits, IngressParts};
 use crate::listener;
 use crate::model::Secret;
-use crate::simulator::payload::{Element, Side, sign, single, wamid};
-use crate::simulator::person::Person;
-use crate::simulator::seed::Draw;
-use crate::store::sqlite::{SqliteSettings, SqliteStore};
 use crate::store::{Commits, Membership, SharedStore, Timing};
 use crate::telemetry::Metrics;
 use crate::whatsapp::{AppSecrets, VerifyTokens, decode};
@@ -50,26 +53,39 @@ pub(in crate::cli) struct Ingest {
     /// Where the store's file is made; should be on the disk that will be used.
     #[arg(long, value_name = "FOLDER")]
     folder: Option<PathBuf>,
+    /// Measure PostgreSQL as well: postgres://…, in a schema of its own that is dropped at the end.
+    #[arg(long, value_name = "URL", value_parser = super::address)]
+    store: Option<Secret>,
     /// Print one JSON object instead of a table.
     #[arg(long)]
     json: bool,
 }
 
-const APP_SECRET: &str = "bench-app-secret";
-const NUMBER: &str = "106540352242922";
-
-/// Both paths, being served.
+/// All paths, being served.
 struct Paths {
     ceiling: SocketAddr,
-    durable: SocketAddr,
-    store: SharedStore,
+    durable: Vec<Durable>,
     stop: CancellationToken,
+}
+
+/// The durable path of one engine.
+struct Durable {
+    engine: Engine,
+    address: SocketAddr,
+    stage: Arc<Stage>,
+    store: SharedStore,
 }
 
 /// What was measured.
 struct Measured {
     ceiling: Vec<Round>,
-    durable: Vec<Round>,
+    engines: Vec<MeasuredEngine>,
+}
+
+struct MeasuredEngine {
+    engine: Engine,
+    rounds: Vec<Round>,
+    /// Of the rounds that count.
     commits: Commits,
 }
 
@@ -84,89 +100,72 @@ impl Ingest {
 
     async fn measure(&self) -> Result<Measured, String> {
         let clock = Clock::system();
-        let folder = match &self.folder {
-            Some(folder) => tempfile::tempdir_in(folder),
-            None => tempfile::tempdir(),
+        let mut interrupt = Interrupt::listen()?;
+        let ledgers = Ledgers::plan(self.folder.as_deref(), self.store.as_ref())?;
+        let measured = match interrupt.cuts(Paths::serve(&ledgers, &clock)).await {
+            Ok(paths) => {
+                let measured = interrupt.cuts(self.take_turns(&paths, &clock)).await;
+                paths.close().await;
+                measured
+            }
+            Err(text) => Err(text),
         };
-        let folder = folder.map_err(|error| format!("no temporary folder: {error}"))?;
-        let paths = serve(folder.path().join("bench.db"), clock.clone()).await?;
-        let mut generator = Generator::new(self.people);
-        let bar = if self.json {
-            ProgressBar::hidden()
-        } else {
-            self.bar()
+        let destroyed = ledgers.destroy(&clock).await;
+        measured.and_then(|measured| destroyed.map(|()| measured))
+    }
+
+    async fn take_turns(&self, paths: &Paths, clock: &Clock) -> Result<Measured, String> {
+        let mut generator = Generator::new(self.people, clock.clone());
+        let bar = self.bar(1 + paths.durable.len());
+        let mut ceiling = Vec::new();
+        let mut durable: Vec<Vec<Round>> = paths.durable.iter().map(|_| Vec::new()).collect();
+        let mut warm = Vec::new();
+        let mut fire_at = async |target| {
+            let shots = Arc::new(generator.shots(self.deliveries));
+            let fired = fire(target, shots, self.connections.into(), clock).await;
+            bar.inc(1);
+            fired
         };
-        let mut measured = Measured {
-            ceiling: Vec::new(),
-            durable: Vec::new(),
-            commits: Commits::default(),
-        };
-        let mut warm = Commits::default();
         for round in 0..=self.rounds {
-            for target in [paths.ceiling, paths.durable] {
-                let shots = Arc::new(generator.shots(self.deliveries));
-                let fired = fire(target, shots, self.connections.into(), &clock).await?;
-                let rounds = match target == paths.durable {
-                    true => &mut measured.durable,
-                    false => &mut measured.ceiling,
-                };
-                // The first round of each fills caches and makes the people known.
-                if round > 0 {
-                    rounds.push(fired);
-                }
-                bar.inc(1);
+            let fired = fire_at(paths.ceiling).await?;
+            // The first round of each fills caches and makes the people known.
+            ceiling.extend((round > 0).then_some(fired));
+            for (path, rounds) in paths.durable.iter().zip(&mut durable) {
+                let fired = fire_at(path.address).await?;
+                rounds.extend((round > 0).then_some(fired));
             }
             if round == 0 {
-                warm = paths.store.commits();
+                warm = paths
+                    .durable
+                    .iter()
+                    .map(|path| path.store.commits())
+                    .collect();
             }
         }
         bar.finish_and_clear();
-        let all = paths.store.commits();
-        measured.commits = Commits {
-            commits: all.commits - warm.commits,
-            writes: all.writes - warm.writes,
-        };
-        paths.stop.cancel();
-        paths.store.close().await;
-        Ok(measured)
+        let engines = paths.durable.iter().zip(durable).zip(warm);
+        let engines = engines.map(|((path, rounds), warm)| MeasuredEngine {
+            engine: path.engine,
+            rounds,
+            commits: commits_since(warm, path.store.commits()),
+        });
+        Ok(Measured {
+            ceiling,
+            engines: engines.collect(),
+        })
     }
 
-    fn bar(&self) -> ProgressBar {
-        ProgressBar::new(2 * (u64::from(self.rounds) + 1))
+    fn bar(&self, paths: usize) -> ProgressBar {
+        if self.json {
+            return ProgressBar::hidden();
+        }
+        ProgressBar::new(paths as u64 * (u64::from(self.rounds) + 1))
     }
 
     #[expect(clippy::print_stdout, reason = "what the command is for")]
     fn show(&self, measured: &Measured) {
-        let rps = |rounds: &[Round]| median(rounds.iter().map(Round::per_second).collect());
-        let quantile = |rounds: &[Round], share| {
-            let of = |round: &Round| round.quantile(share).as_secs_f64() * 1000.0;
-            median(rounds.iter().map(of).collect())
-        };
-        let pairs = measured.durable.iter().zip(&measured.ceiling);
-        let ratios: Vec<f64> = pairs
-            .map(|(durable, ceiling)| durable.per_second() / ceiling.per_second())
-            .collect();
-        let processor = |rounds: &[Round]| median(rounds.iter().map(Round::processor_us).collect());
-        let commits = measured.commits.commits.max(1);
-        let batch = measured.commits.writes as f64 / commits as f64;
-        let figures = serde_json::json!({
-            "connections": self.connections,
-            "deliveries_per_round": self.deliveries,
-            "rounds": self.rounds,
-            "ceiling_rps": rps(&measured.ceiling).round(),
-            "durable_rps": rps(&measured.durable).round(),
-            "ratio": round3(median(ratios)),
-            "p50_ms": round3(quantile(&measured.durable, 0.50)),
-            "p99_ms": round3(quantile(&measured.durable, 0.99)),
-            "ceiling_p50_ms": round3(quantile(&measured.ceiling, 0.50)),
-            "ceiling_p99_ms": round3(quantile(&measured.ceiling, 0.99)),
-            "ceiling_processor_us": round3(processor(&measured.ceiling)),
-            "durable_processor_us": round3(processor(&measured.durable)),
-            "commits": measured.commits.commits,
-            "mean_batch": round3(batch),
-        });
         if self.json {
-            println!("{figures}");
+            println!("{}", self.figures(measured));
             return;
         }
         println!(
@@ -174,108 +173,169 @@ impl Ingest {
             self.connections, self.rounds
         );
         println!(
-            "{:<12}{:>14}{:>12}{:>12}",
-            "", "deliveries/s", "p50 ms", "p99 ms"
+            "{:<12}{:>14}{:>10}{:>10}{:>10}{:>14}{:>13}",
+            "", "deliveries/s", "ratio", "p50 ms", "p99 ms", "processor µs", "mean batch"
         );
-        for (name, rounds) in [
-            ("ceiling", &measured.ceiling),
-            ("durable", &measured.durable),
-        ] {
-            let (p50, p99) = (quantile(rounds, 0.5), quantile(rounds, 0.99));
-            println!("{name:<12}{:>14.0}{p50:>12.2}{p99:>12.2}", rps(rounds));
+        let start = |name: &str, rounds: &[Round], ratio: f64| {
+            let (rps, p50, p99) = (
+                per_second(rounds),
+                of_share(rounds, 0.5),
+                of_share(rounds, 0.99),
+            );
+            let processor = processor_us(rounds);
+            format!("{name:<12}{rps:>14.0}{ratio:>10.3}{p50:>10.2}{p99:>10.2}{processor:>14.0}")
+        };
+        println!("{}", start("ceiling", &measured.ceiling, 1.0));
+        for engine in &measured.engines {
+            let (name, ratio) = (engine.engine.as_str(), measured.to_ceiling(engine));
+            let line = start(name, &engine.rounds, ratio);
+            println!("{line}{:>13.1}", mean_batch(engine.commits));
         }
-        println!(
-            "ratio {}, {commits} commits of {batch:.1} deliveries on average",
-            figures["ratio"]
-        );
-    }
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-fn round3(value: f64) -> f64 {
-    (value * 1000.0).round() / 1000.0
-}
-
-/// Makes messages that differ, of people who come back.
-struct Generator {
-    people: Vec<Person>,
-    draw: Draw,
-    clock: Clock,
-}
-
-impl Generator {
-    fn new(people: usize) -> Self {
-        let mut draw = Draw::new(1);
-        let people = (0..people.max(1))
-            .map(|index| Person::draw(index, &mut draw))
-            .collect();
-        Self {
-            people,
-            draw,
-            clock: Clock::system(),
+        if let Some(ratio) = measured.postgres_to_sqlite() {
+            println!("postgres to sqlite: {ratio:.3}");
         }
     }
 
-    fn shots(&mut self, count: usize) -> Vec<Shot> {
-        (0..count).map(|_| self.shot()).collect()
-    }
-
-    fn shot(&mut self) -> Shot {
-        let person = self.people[self.draw.below(self.people.len() as u64) as usize].clone();
-        let id = wamid(&person, Side::Person, &mut self.draw);
-        let text = "Is the blue one still there, and could you send it by Friday?";
-        let body = single(&Element::text(NUMBER, &person, &id, self.clock.now(), text));
-        let signature = sign(APP_SECRET, &body);
-        Shot { body, signature }
+    /// SQLite's figures stand by themselves, as they do where nothing else is measured.
+    fn figures(&self, measured: &Measured) -> Value {
+        let mut figures = json!({
+            "connections": self.connections,
+            "deliveries_per_round": self.deliveries,
+            "rounds": self.rounds,
+            "ceiling_rps": per_second(&measured.ceiling).round(),
+            "ceiling_p50_ms": round3(of_share(&measured.ceiling, 0.50)),
+            "ceiling_p99_ms": round3(of_share(&measured.ceiling, 0.99)),
+            "ceiling_processor_us": round3(processor_us(&measured.ceiling)),
+        });
+        for engine in &measured.engines {
+            let durable = json!({
+                "durable_rps": per_second(&engine.rounds).round(),
+                "ratio": round3(measured.to_ceiling(engine)),
+                "p50_ms": round3(of_share(&engine.rounds, 0.50)),
+                "p99_ms": round3(of_share(&engine.rounds, 0.99)),
+                "durable_processor_us": round3(processor_us(&engine.rounds)),
+                "commits": engine.commits.commits,
+                "mean_batch": round3(mean_batch(engine.commits)),
+            });
+            match (engine.engine, durable) {
+                (Engine::Sqlite, Value::Object(durable)) => {
+                    durable
+                        .into_iter()
+                        .for_each(|(name, figure)| figures[name] = figure);
+                }
+                (engine, durable) => figures[engine.as_str()] = durable,
+            }
+        }
+        if let Some(ratio) = measured.postgres_to_sqlite() {
+            figures["postgres_to_sqlite"] = round3(ratio).into();
+        }
+        figures
     }
 }
 
-async fn serve(file: PathBuf, clock: Clock) -> Result<Paths, String> {
-    let settings = SqliteSettings {
-        path: file,
-        queue_max: 65_536,
-        wal_max: 64_000_000,
-    };
-    let store: SharedStore =
-        Arc::new(SqliteStore::open(&settings, clock.clone()).map_err(|error| error.to_string())?);
-    let timing = Timing {
-        lease_ttl: Duration::from_secs(3600),
-        renew_every: Duration::from_secs(3600),
-    };
-    let membership = Membership::join(store.clone(), clock.clone(), timing)
-        .await
-        .map_err(|error| error.to_string())?;
-    let stage = Stage::new(
-        IngressParts {
-            store: store.clone(),
-            membership,
-            secrets: AppSecrets::new(Secret::new(APP_SECRET), None),
-            tokens: VerifyTokens::new(Secret::new("bench"), None),
-            only_number: None,
-            clock: clock.clone(),
-            metrics: Metrics::new(),
-            receiving: Arc::new(AtomicBool::new(true)),
-            plain_identifiers: false,
-        },
-        IngressLimits {
-            body_max: 3_500_000,
-            body_timeout: Duration::from_secs(10),
-            body_memory_max: 256_000_000,
-            store_wait_max: Duration::from_secs(60),
-        },
-    );
-    let ceiling = Router::new().route("/webhook", post(verify_and_decode));
-    let stop = CancellationToken::new();
-    Ok(Paths {
-        durable: spawn(stage.router(), &clock, &stop).await?,
-        ceiling: spawn(ceiling.with_state(stage), &clock, &stop).await?,
+impl Measured {
+    /// How fast an engine was where the ceiling is 1.
+    fn to_ceiling(&self, engine: &MeasuredEngine) -> f64 {
+        ratio(&engine.rounds, &self.ceiling)
+    }
+
+    fn postgres_to_sqlite(&self) -> Option<f64> {
+        let of = |wanted| self.engines.iter().find(|engine| engine.engine == wanted);
+        Some(ratio(
+            &of(Engine::Postgres)?.rounds,
+            &of(Engine::Sqlite)?.rounds,
+        ))
+    }
+}
+
+/// Of rounds that took turns, each against its neighbour.
+fn ratio(rounds: &[Round], others: &[Round]) -> f64 {
+    let pairs = rounds.iter().zip(others);
+    median(pairs.map(|(round, other)| round.per_second() / other.per_second()))
+}
+
+fn per_second(rounds: &[Round]) -> f64 {
+    median(rounds.iter().map(Round::per_second))
+}
+
+fn processor_us(rounds: &[Round]) -> f64 {
+    median(rounds.iter().map(Round::processor_us))
+}
+
+/// The latency that `share` of the answers did not exceed, in milliseconds.
+fn of_share(rounds: &[Round], share: f64) -> f64 {
+    let of = |round: &Round| millis(quantile(&round.latencies, share));
+    median(rounds.iter().map(of))
+}
+
+impl Paths {
+    async fn serve(ledgers: &Ledgers, clock: &Clock) -> Result<Self, String> {
+        let stop = CancellationToken::new();
+        let mut durable = Vec::new();
+        for ledger in &ledgers.all {
+            durable.push(Durable::serve(ledger, clock, &stop).await?);
+        }
+        let sqlite = durable.first().ok_or("nothing to measure")?;
+        let ceiling = Router::new().route("/webhook", post(verify_and_decode));
+        let ceiling = ceiling.with_state(Arc::clone(&sqlite.stage));
+        Ok(Self {
+            ceiling: spawn(ceiling, clock, &stop).await?,
+            durable,
+            stop,
+        })
+    }
+
+    async fn close(self) {
+        self.stop.cancel();
+        for path in self.durable {
+            path.store.close().await;
+        }
+    }
+}
+
+impl Durable {
+    async fn serve(
+        ledger: &Ledger,
+        clock: &Clock,
+        stop: &CancellationToken,
+    ) -> Result<Self, String> {
+        let store = ledger.open(clock).await?;
+        let timing = Timing {
+            lease_ttl: Duration::from_secs(3600),
+            renew_every: Duration::from_secs(3600),
+        };
+        let membership = Membership::join(store.clone(), clock.clone(), timing)
+            .await
+            .map_err(|error| error.to_string())?;
+        let stage = stage(store.clone(), membership, clock);
+        Ok(Self {
+            engine: ledger.engine,
+            address: spawn(stage.router(), clock, stop).await?,
+            stage,
+            store,
+        })
+    }
+}
+
+fn stage(store: SharedStore, membership: Arc<Membership>, clock: &Clock) -> Arc<Stage> {
+    let parts = IngressParts {
         store,
-        stop,
-    })
+        membership,
+        secrets: AppSecrets::new(Secret::new(APP_SECRET), None),
+        tokens: VerifyTokens::new(Secret::new("bench"), None),
+        only_number: None,
+        clock: clock.clone(),
+        metrics: Metrics::new(),
+        receiving: Arc::new(AtomicBool::new(true)),
+        plain_identifiers: false,
+    };
+    let limits = IngressLimits {
+        body_max: 3_500_000,
+        body_timeout: Duration::from_secs(10),
+        body_memory_max: 256_000_000,
+        store_wait_max: Duration::from_secs(60),
+    };
+    Stage::new(parts, limits)
 }
 
 async fn spawn(

@@ -15,40 +15,64 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
+use super::shots::Shot;
 use crate::clock::Clock;
 
-/// One signed delivery.
-pub(super) struct Shot {
-    pub(super) body: Bytes,
-    pub(super) signature: String,
+/// A moment, and the processor time that this process had used by then.
+#[derive(Clone, Copy)]
+pub(super) struct Moment {
+    pub(super) at: Duration,
+    processor: Duration,
+}
+
+impl Moment {
+    pub(super) fn now(clock: &Clock) -> Self {
+        Self {
+            at: clock.boottime(),
+            processor: clock.processor_time(),
+        }
+    }
+
+    /// How long ago `before` was.
+    pub(super) const fn since(&self, before: &Self) -> Duration {
+        self.at.saturating_sub(before.at)
+    }
+
+    /// Processor microseconds since `before`, for each of so many things.
+    pub(super) fn processor_us(&self, before: &Self, things: usize) -> f64 {
+        let used = self.processor.saturating_sub(before.processor);
+        used.as_secs_f64() * 1e6 / things as f64
+    }
 }
 
 /// How one round went.
 pub(super) struct Round {
-    pub(super) requests: usize,
-    pub(super) took: Duration,
-    /// Processor time of the whole process, load generator included.
-    pub(super) processor: Duration,
+    /// Just before the first shot; all connections were open.
+    pub(super) began: Moment,
+    /// Just after the last answer.
+    pub(super) ended: Moment,
+    /// When each shot was fired (time since boot), by its index.
+    pub(super) fired: Vec<Duration>,
     /// Of each answer, sorted.
     pub(super) latencies: Vec<Duration>,
 }
 
 impl Round {
     pub(super) fn per_second(&self) -> f64 {
-        self.requests as f64 / self.took.as_secs_f64()
+        self.fired.len() as f64 / self.ended.since(&self.began).as_secs_f64()
     }
 
     /// Processor microseconds for one request, load generator included.
     pub(super) fn processor_us(&self) -> f64 {
-        self.processor.as_secs_f64() * 1e6 / self.requests as f64
+        self.ended.processor_us(&self.began, self.fired.len())
     }
+}
 
-    /// The latency that `share` of the answers did not exceed.
-    pub(super) fn quantile(&self, share: f64) -> Duration {
-        let last = self.latencies.len().saturating_sub(1);
-        let at = (last as f64 * share).round() as usize;
-        self.latencies.get(at).copied().unwrap_or_default()
-    }
+/// One shot and its answer.
+struct Hit {
+    index: usize,
+    fired: Duration,
+    latency: Duration,
 }
 
 /// Fires every shot once over `connections` connections.
@@ -64,23 +88,25 @@ pub(super) async fn fire(
     for _ in 0..connections {
         opened.push(open(target).await?);
     }
-    let started = clock.boottime();
-    let processor = clock.processor_time();
+    let began = Moment::now(clock);
     for sender in opened {
         let (next, shots, clock) = (Arc::clone(&next), Arc::clone(&shots), clock.clone());
         gunners.spawn(async move { gunner(sender, &next, &shots, &clock, target).await });
     }
+    let mut fired = vec![Duration::ZERO; shots.len()];
     let mut latencies = Vec::with_capacity(shots.len());
-    while let Some(fired) = gunners.join_next().await {
-        latencies.extend(fired.map_err(|_| "a load task panicked".to_owned())??);
+    while let Some(hits) = gunners.join_next().await {
+        for hit in hits.map_err(|_| "a load task panicked".to_owned())?? {
+            fired[hit.index] = hit.fired;
+            latencies.push(hit.latency);
+        }
     }
-    let took = clock.boottime().saturating_sub(started);
-    let processor = clock.processor_time().saturating_sub(processor);
+    let ended = Moment::now(clock);
     latencies.sort_unstable();
     Ok(Round {
-        requests: latencies.len(),
-        took,
-        processor,
+        began,
+        ended,
+        fired,
         latencies,
     })
 }
@@ -104,10 +130,14 @@ async fn gunner(
     shots: &[Shot],
     clock: &Clock,
     target: SocketAddr,
-) -> Result<Vec<Duration>, String> {
+) -> Result<Vec<Hit>, String> {
     let host = target.to_string();
-    let mut latencies = Vec::new();
-    while let Some(shot) = shots.get(next.fetch_add(1, Ordering::Relaxed)) {
+    let mut hits = Vec::new();
+    loop {
+        let index = next.fetch_add(1, Ordering::Relaxed);
+        let Some(shot) = shots.get(index) else {
+            return Ok(hits);
+        };
         let request = Request::post("/webhook")
             .header("host", &host)
             .header("content-type", "application/json")
@@ -129,7 +159,10 @@ async fn gunner(
         if status != 200 {
             return Err(format!("expected 200, found {status}"));
         }
-        latencies.push(clock.boottime().saturating_sub(fired));
+        hits.push(Hit {
+            index,
+            fired,
+            latency: clock.boottime().saturating_sub(fired),
+        });
     }
-    Ok(latencies)
 }

@@ -111,6 +111,9 @@ struct Inner {
     stop: CancellationToken,
 }
 
+/// How the name of a schema begins that is made to be thrown away.
+pub const THROWAWAY_PREFIX: &str = "hapax_bench_";
+
 /// Ends of turns and settlements that may wait; who has one more waits for room.
 const STAGE_QUEUE: usize = 1024;
 /// How often a transaction is tried that collided with others.
@@ -204,6 +207,24 @@ impl PostgresStore {
         let connection = connect(&*connector(settings, clock)?).await?;
         schema::migrate(&connection.client, &settings.schema, clock).await?;
         Ok(schema::VERSION)
+    }
+
+    /// Destroys a whole ledger: drops its schema with everything in it, if it is there. For
+    /// measurements and tests alone; no store may be open on it.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] for every schema whose name does not begin with
+    /// [`THROWAWAY_PREFIX`]; the database can't be reached, or refuses. Nothing is dropped then.
+    pub async fn destroy_throwaway(
+        settings: &PostgresSettings,
+        clock: &Clock,
+    ) -> Result<(), StoreError> {
+        if !settings.schema.starts_with(THROWAWAY_PREFIX) {
+            let reason = format!("{} is not a schema to throw away", settings.schema);
+            return Err(StoreError::Refused(reason));
+        }
+        let connection = connect(&*connector(settings, clock)?).await?;
+        schema::drop_whole(&connection.client, &settings.schema, &settings.session()).await
     }
 
     fn lanes(&self) -> Result<Arc<Lanes>, StoreError> {

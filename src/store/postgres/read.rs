@@ -17,12 +17,16 @@ use crate::model::{ConversationId, DeliveryId, EventKey, Lease, NodeId, Outgoing
 const PENDING: &str = "
     SELECT count(*), coalesce(sum(c.next_seq - 1 - c.done_seq), 0)::bigint
       FROM pending p JOIN conversation c ON c.id = p.conversation";
+// The heads are found from the pending ones, whatever is thought about their number: led by the
+// order of messages, a ledger with nothing pending would be read to its end.
 const OLDEST: &str = "
-    SELECT c.id, now_ms() - m.received_at, c.owner IS NOT NULL, c.not_before > now_ms()
-      FROM pending p
-      JOIN conversation c ON c.id = p.conversation
-      JOIN message m ON m.conversation = c.id AND m.seq = c.done_seq + 1
-     ORDER BY m.received_at LIMIT 1";
+    WITH head AS MATERIALIZED (
+        SELECT c.id, m.received_at, c.owner IS NOT NULL AS owned, c.not_before
+          FROM pending p
+          JOIN conversation c ON c.id = p.conversation
+          JOIN message m ON m.conversation = c.id AND m.seq = c.done_seq + 1)
+    SELECT id, now_ms() - received_at, owned, not_before > now_ms()
+      FROM head ORDER BY received_at LIMIT 1";
 const OUTGOING: &str = "SELECT count(*), count(*) FILTER (WHERE state = 2) FROM outbox";
 const REST: &str = "
     SELECT (SELECT count(*) FROM dead_letter WHERE closed_at IS NULL),

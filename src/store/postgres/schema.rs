@@ -122,6 +122,16 @@ async fn make_schema(client: &Client, schema: &str) -> Result<(), StoreError> {
     client.batch_execute(&table).await.map_err(opening)
 }
 
+/// Drops the schema with everything in it, if it is there. `limits` are what a transaction sets.
+pub(super) async fn drop_whole(
+    client: &Client,
+    schema: &str,
+    limits: &str,
+) -> Result<(), StoreError> {
+    let whole = format!("BEGIN; {limits}; DROP SCHEMA IF EXISTS \"{schema}\" CASCADE; COMMIT");
+    client.batch_execute(&whole).await.map_err(opening)
+}
+
 const BIRTH: &str = "
     INSERT INTO ledger (one, store_id, healthy_ms, healthy_at, timeline, born_at)
     VALUES (1, $1, 0, $2, $3, $2)";

@@ -61,10 +61,13 @@ const PAUSE_NUMBER: &str = "
     ON CONFLICT (id) DO UPDATE
        SET paused_until = greatest(number.paused_until, excluded.paused_until),
            reason = excluded.reason";
+// The ids are named twice: without figures about the table, a join alone is believed to match many
+// rows, and reads all of them.
 const LEARN_ACCEPTED: &str = "
     INSERT INTO wamid (number, wamid, outgoing, conversation, at)
     SELECT DISTINCT ON (o.number, n.wamid) o.number, n.wamid, o.id, o.conversation, now_ms()
       FROM unnest($1::int8[], $2::text[]) AS n(id, wamid) JOIN outgoing o ON o.id = n.id
+     WHERE o.id = ANY($1)
      ORDER BY o.number, n.wamid, o.id
     ON CONFLICT (number, wamid)
     DO UPDATE SET outgoing = coalesce(wamid.outgoing, excluded.outgoing),
@@ -72,7 +75,7 @@ const LEARN_ACCEPTED: &str = "
 const ADOPT_ACCEPTED: &str = "
     UPDATE receipt r SET outgoing = o.id
       FROM unnest($1::int8[], $2::text[]) AS n(id, wamid) JOIN outgoing o ON o.id = n.id
-     WHERE r.number = o.number AND r.wamid = n.wamid AND r.outgoing IS NULL
+     WHERE o.id = ANY($1) AND r.number = o.number AND r.wamid = n.wamid AND r.outgoing IS NULL
     RETURNING r.outgoing, r.wamid, r.status, r.attempt, r.code, r.retryable,
               r.participant <> ''";
 

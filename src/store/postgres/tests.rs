@@ -598,3 +598,21 @@ mod own {
         assert_eq!(two.claim(claim).await.expect("claimed").turns.len(), 1);
     }
 }
+
+#[tokio::test]
+async fn only_what_was_made_to_be_thrown_away_is_destroyed() {
+    let used = Schema::new();
+    let throwaway = Schema {
+        url: used.url.clone(),
+        name: format!("{THROWAWAY_PREFIX}{}", used.name),
+    };
+    let clock = Clock::system();
+    for (schema, goes) in [(&used, false), (&throwaway, true), (&throwaway, true)] {
+        schema.open(clock.clone()).await.close().await;
+        let destroyed = PostgresStore::destroy_throwaway(&schema.settings(), &clock).await;
+        assert_eq!(destroyed.is_ok(), goes, "{destroyed:?}");
+        let there = "SELECT 1 FROM pg_namespace WHERE nspname = $1";
+        let there = schema.client().await.query(there, &[&schema.name]).await;
+        assert_eq!(there.expect("it is asked").is_empty(), goes);
+    }
+}

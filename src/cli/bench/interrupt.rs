@@ -1,0 +1,34 @@
+//! SIGINT and SIGTERM while something is measured: the work is cut, and what was made for it can
+//! still be taken away.
+
+use std::future::Future;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Listens from its making on.
+pub(super) struct Interrupt {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Interrupt {
+    pub(super) fn listen() -> Result<Self, String> {
+        let listen = |kind| signal(kind).map_err(|error| format!("signals: {error}"));
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+        })
+    }
+
+    /// Does the work; a signal drops it where it stands.
+    pub(super) async fn cuts<T>(
+        &mut self,
+        work: impl Future<Output = Result<T, String>>,
+    ) -> Result<T, String> {
+        tokio::select! {
+            done = work => done,
+            _ = self.interrupt.recv() => Err("interrupted".to_owned()),
+            _ = self.terminate.recv() => Err("terminated".to_owned()),
+        }
+    }
+}
