@@ -300,6 +300,17 @@ impl Run {
                     .iter()
                     .for_each(|engine| engine.f.wait(seconds));
             }
+            Op::Join | Op::Renew(_) | Op::Reap | Op::Leave(_) => self.change_nodes(op).await,
+            Op::Expire(healthy) => self.expire(healthy).await,
+            Op::Prune => self.prune().await,
+            Op::Finish(..) | Op::Release(..) | Op::Settle(..) | Op::Receive(..) => {}
+        }
+        let plain = self.plain.waiting();
+        same!(self, plain, |engine| engine.waiting().await);
+    }
+
+    async fn change_nodes(&mut self, op: &Op) {
+        match *op {
             Op::Join => {
                 self.nodes = self.plain.join(millis(TTL)) + 1;
                 for engine in &mut self.engines {
@@ -328,12 +339,8 @@ impl Run {
                         .expect("left");
                 }
             }
-            Op::Expire(healthy) => self.expire(healthy).await,
-            Op::Prune => self.prune().await,
-            Op::Finish(..) | Op::Release(..) | Op::Settle(..) | Op::Receive(..) => {}
+            _ => unreachable!("no change of nodes: {op:?}"),
         }
-        let plain = self.plain.waiting();
-        same!(self, plain, |engine| engine.waiting().await);
     }
 
     async fn claim(&mut self, node: usize) {

@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::super::StoreError;
-use super::Inner;
 use super::fault::Fault;
+use super::shared::Shared;
 use super::tx::{Durability, Tx};
 
 /// What is written in batches.
@@ -45,7 +45,7 @@ pub(super) struct Lane<B: Batch> {
 
 impl<B: Batch> Lane<B> {
     /// A lane with a queue of `length` and so many writers.
-    pub(super) fn open(inner: &Arc<Inner>, batch: B, length: usize, writers: usize) -> Self {
+    pub(super) fn open(shared: &Arc<Shared>, batch: B, length: usize, writers: usize) -> Self {
         let (queue, items) = mpsc::channel(length);
         let items = Arc::new(Mutex::new(Queue {
             items,
@@ -54,11 +54,11 @@ impl<B: Batch> Lane<B> {
         let batch = Arc::new(batch);
         for _ in 0..writers {
             let writer = Writer {
-                inner: Arc::clone(inner),
+                shared: Arc::clone(shared),
                 batch: Arc::clone(&batch),
                 items: Arc::clone(&items),
             };
-            inner.tasks.spawn(writer.run());
+            shared.tasks.spawn(writer.run());
         }
         Self { queue, length }
     }
@@ -119,7 +119,7 @@ impl<B: Batch> Queue<B> {
 }
 
 struct Writer<B: Batch> {
-    inner: Arc<Inner>,
+    shared: Arc<Shared>,
     batch: Arc<B>,
     items: Arc<Mutex<Queue<B>>>,
 }
@@ -179,8 +179,8 @@ impl<B: Batch> Writer<B> {
             let items = items.get(which.clone()).unwrap_or_default();
             batch.write(tx, items).await
         };
-        let written = self.inner.transact(Durability::Synced, body).await?;
-        self.inner.count(count);
+        let written = self.shared.transact(Durability::Synced, body).await?;
+        self.shared.count(count);
         Ok(written)
     }
 }

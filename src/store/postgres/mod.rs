@@ -23,6 +23,7 @@ mod receipts;
 mod schema;
 mod sending;
 mod settling;
+mod shared;
 #[cfg(test)]
 pub(in crate::store) mod tests;
 mod turn;
@@ -47,6 +48,7 @@ use self::fault::Fault;
 use self::lane::Lane;
 use self::pool::Pool;
 use self::settling::Settling;
+use self::shared::Shared;
 use self::tx::{Durability, Session, Tx};
 use self::wake::Wake;
 use super::{
@@ -84,7 +86,7 @@ pub struct PostgresSettings {
 
 /// A [`Store`] in PostgreSQL.
 pub struct PostgresStore {
-    inner: Arc<Inner>,
+    shared: Arc<Shared>,
     lanes: RwLock<Option<Arc<Lanes>>>,
     answers: Arc<AnswerLog>,
 }
@@ -95,29 +97,11 @@ struct Lanes {
     settlements: Lane<Settling>,
 }
 
-/// What the parts of a store share.
-struct Inner {
-    pool: Pool,
-    /// Apart, so that a lease never waits for a connection.
-    leases: Pool,
-    session: Arc<Session>,
-    wake: Arc<Wake>,
-    clock: Clock,
-    transaction_max: Duration,
-    commits: AtomicU64,
-    writes: AtomicU64,
-    fatal: watch::Sender<Option<Arc<str>>>,
-    tasks: TaskTracker,
-    stop: CancellationToken,
-}
-
 /// How the name of a schema begins that is made to be thrown away.
 pub const THROWAWAY_PREFIX: &str = "hapax_bench_";
 
 /// Ends of turns and settlements that may wait; who has one more waits for room.
 const STAGE_QUEUE: usize = 1024;
-/// How often a transaction is tried that collided with others.
-const TRIES: u32 = 8;
 /// Beyond the server's own limit for one statement: for the others, and for the way.
 const GRACE: Duration = Duration::from_secs(2);
 /// A process that is frozen inside a transaction holds its locks for so long.
@@ -151,7 +135,7 @@ impl PostgresStore {
         }
         drop(connection);
         let wait_max = settings.connect_timeout + GRACE;
-        let inner = Arc::new(Inner {
+        let shared = Arc::new(Shared {
             pool: Pool::new(&connector, settings.connections, wait_max, &clock),
             leases: Pool::new(&connector, 1, wait_max, &clock),
             session: Arc::new(session),
@@ -164,10 +148,10 @@ impl PostgresStore {
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         });
-        Ok(Self::start(inner, connector, settings))
+        Ok(Self::start(shared, connector, settings))
     }
 
-    fn start(inner: Arc<Inner>, connector: Arc<Connector>, settings: &PostgresSettings) -> Self {
+    fn start(shared: Arc<Shared>, connector: Arc<Connector>, settings: &PostgresSettings) -> Self {
         let answers = Arc::new(AnswerLog::default());
         let appending = Appending {
             answers: Arc::clone(&answers),
@@ -175,25 +159,25 @@ impl PostgresStore {
         // So few connections write deliveries: batches grow instead, and others get their turn.
         let writers = (settings.connections / 4).max(1);
         let lanes = Lanes {
-            deliveries: Lane::open(&inner, appending, settings.queue_max, writers),
-            endings: Lane::open(&inner, Endings, STAGE_QUEUE, 1),
-            settlements: Lane::open(&inner, Settling, STAGE_QUEUE, 1),
+            deliveries: Lane::open(&shared, appending, settings.queue_max, writers),
+            endings: Lane::open(&shared, Endings, STAGE_QUEUE, 1),
+            settlements: Lane::open(&shared, Settling, STAGE_QUEUE, 1),
         };
-        inner
+        shared
             .tasks
-            .spawn(record_answers(Arc::clone(&inner), Arc::clone(&answers)));
+            .spawn(record_answers(Arc::clone(&shared), Arc::clone(&answers)));
         if !settings.pooled {
             let channel = format!("hapax_{}", settings.schema);
-            inner.tasks.spawn(wake::run(
-                Arc::clone(&inner.wake),
+            shared.tasks.spawn(wake::run(
+                Arc::clone(&shared.wake),
                 connector,
                 channel,
-                inner.clock.clone(),
-                inner.stop.clone(),
+                shared.clock.clone(),
+                shared.stop.clone(),
             ));
         }
         Self {
-            inner,
+            shared,
             lanes: RwLock::new(Some(Arc::new(lanes))),
             answers,
         }
@@ -288,13 +272,13 @@ async fn check_failover(
 }
 
 /// Records answers that no delivery takes along.
-async fn record_answers(inner: Arc<Inner>, answers: Arc<AnswerLog>) {
+async fn record_answers(shared: Arc<Shared>, answers: Arc<AnswerLog>) {
     loop {
         let wait = async {
             answers.arrived.notified().await;
-            inner.clock.sleep(ANSWERS_WAIT).await;
+            shared.clock.sleep(ANSWERS_WAIT).await;
         };
-        let stopping = inner.stop.run_until_cancelled(wait).await.is_none();
+        let stopping = shared.stop.run_until_cancelled(wait).await.is_none();
         let waiting = answers.take();
         if !waiting.is_empty() {
             // May be lost: they are only for diagnosis.
@@ -302,7 +286,7 @@ async fn record_answers(inner: Arc<Inner>, answers: Arc<AnswerLog>) {
                 append::queue_answers(tx, &waiting);
                 Ok(())
             };
-            let _ = inner.transact(Durability::Relaxed, record).await;
+            let _ = shared.transact(Durability::Relaxed, record).await;
         }
         if stopping {
             return;
@@ -310,158 +294,50 @@ async fn record_answers(inner: Arc<Inner>, answers: Arc<AnswerLog>) {
     }
 }
 
-impl Inner {
-    /// Runs `body` in a transaction and commits it; again when it collided with another one.
-    async fn transact<R>(
-        &self,
-        durability: Durability,
-        body: impl AsyncFn(&mut Tx) -> Result<R, Fault>,
-    ) -> Result<R, Fault> {
-        self.transact_on(&self.pool, durability, body).await
-    }
-
-    async fn transact_on<R>(
-        &self,
-        pool: &Pool,
-        durability: Durability,
-        body: impl AsyncFn(&mut Tx) -> Result<R, Fault>,
-    ) -> Result<R, Fault> {
-        let mut tries = 1;
-        loop {
-            match self.attempt(pool, durability, &body).await {
-                Err(Fault::Again(_)) if tries < TRIES => tries += 1,
-                known => return known,
-            }
-        }
-    }
-
-    async fn attempt<R>(
-        &self,
-        pool: &Pool,
-        durability: Durability,
-        body: &impl AsyncFn(&mut Tx) -> Result<R, Fault>,
-    ) -> Result<R, Fault> {
-        let mut tx = Tx::new(pool.lend().await?, Arc::clone(&self.session), durability);
-        let whole = async {
-            let value = body(&mut tx).await?;
-            if !tx.is_over() {
-                tx.commit().await?;
-            }
-            Ok(value)
-        };
-        let done = match self.clock.timeout(self.transaction_max, whole).await {
-            Ok(done) => done,
-            Err(_) if tx.may_be_committed() => Err(Fault::Lost),
-            Err(_) => Err(Fault::Unavailable(format!(
-                "no answer of the database within {:?}",
-                self.transaction_max
-            ))),
-        };
-        match &done {
-            Ok(_) => self.wake.tell(tx.woke_turns, tx.woke_sends),
-            Err(fault) if fault.leaves_connection() => tx.undo().await,
-            Err(_) => {}
-        }
-        done
-    }
-
-    /// A transaction that carried so many operations is on disk.
-    fn count(&self, operations: usize) {
-        self.commits.fetch_add(1, Ordering::Relaxed);
-        self.writes.fetch_add(operations as u64, Ordering::Relaxed);
-    }
-
-    async fn synced<R>(
-        &self,
-        body: impl AsyncFn(&mut Tx) -> Result<R, Fault>,
-    ) -> Result<R, StoreError> {
-        let done = self
-            .transact(Durability::Synced, body)
-            .await
-            .map_err(StoreError::from)?;
-        self.count(1);
-        Ok(done)
-    }
-
-    async fn relaxed<R>(
-        &self,
-        body: impl AsyncFn(&mut Tx) -> Result<R, Fault>,
-    ) -> Result<R, StoreError> {
-        self.transact(Durability::Relaxed, body)
-            .await
-            .map_err(StoreError::from)
-    }
-
-    /// For a node that may have been declared dead.
-    async fn as_node<R>(
-        &self,
-        node: NodeId,
-        body: impl AsyncFn(&mut Tx) -> Result<R, Fault>,
-    ) -> Result<R, StoreError> {
-        match self.transact(Durability::Synced, body).await {
-            Err(Fault::DeadNode) => Err(StoreError::DeadNode(node)),
-            Err(fault) => Err(StoreError::from(fault)),
-            Ok(done) => {
-                self.count(1);
-                Ok(done)
-            }
-        }
-    }
-
-    async fn lease<R>(
-        &self,
-        durability: Durability,
-        body: impl AsyncFn(&mut Tx) -> Result<R, Fault>,
-    ) -> Result<R, StoreError> {
-        let done = self.transact_on(&self.leases, durability, body).await;
-        done.map_err(StoreError::from)
-    }
-}
-
 impl Drop for PostgresStore {
     fn drop(&mut self) {
-        self.inner.stop.cancel();
+        self.shared.stop.cancel();
     }
 }
 
 #[async_trait]
 impl Store for PostgresStore {
     fn id(&self) -> StoreId {
-        self.inner.session.store
+        self.shared.session.store
     }
 
     fn turns_changed(&self) -> watch::Receiver<u64> {
-        self.inner.wake.turns.subscribe()
+        self.shared.wake.turns.subscribe()
     }
 
     fn sends_changed(&self) -> watch::Receiver<u64> {
-        self.inner.wake.sends.subscribe()
+        self.shared.wake.sends.subscribe()
     }
 
     fn fatal(&self) -> watch::Receiver<Option<Arc<str>>> {
         // A database comes back, and this process needs nothing but it.
-        self.inner.fatal.subscribe()
+        self.shared.fatal.subscribe()
     }
 
     async fn join(&self, ttl: Duration) -> Result<NodeId, StoreError> {
         let join = async move |tx: &mut Tx| node::join(tx, ttl).await;
-        self.inner.lease(Durability::Synced, join).await
+        self.shared.lease(Durability::Synced, join).await
     }
 
     async fn renew(&self, node: NodeId, ttl: Duration) -> Result<Renewal, StoreError> {
         let renew = async move |tx: &mut Tx| node::renew(tx, node, ttl).await;
-        let (renewal, others) = self.inner.lease(Durability::Relaxed, renew).await?;
-        self.inner.wake.others.store(others, Ordering::Relaxed);
+        let (renewal, others) = self.shared.lease(Durability::Relaxed, renew).await?;
+        self.shared.wake.others.store(others, Ordering::Relaxed);
         Ok(renewal)
     }
 
     async fn leave(&self, node: NodeId) -> Result<(), StoreError> {
         let leave = async move |tx: &mut Tx| node::leave(tx, node).await;
-        self.inner.lease(Durability::Synced, leave).await
+        self.shared.lease(Durability::Synced, leave).await
     }
 
     async fn reap(&self) -> Result<Vec<Reaped>, StoreError> {
-        self.inner
+        self.shared
             .lease(Durability::Synced, async |tx: &mut Tx| node::reap(tx).await)
             .await
     }
@@ -476,12 +352,12 @@ impl Store for PostgresStore {
 
     async fn claim(&self, claim: ClaimRequest) -> Result<Claimed, StoreError> {
         let body = async move |tx: &mut Tx| turn::claim(tx, &claim).await;
-        self.inner.as_node(claim.node, body).await
+        self.shared.as_node(claim.node, body).await
     }
 
     async fn free_unknown(&self, node: NodeId, keep: Keep) -> Result<Vec<Lease>, StoreError> {
         let held = async move |tx: &mut Tx| read::held(tx, node).await;
-        let held = self.inner.relaxed(held).await?;
+        let held = self.shared.relaxed(held).await?;
         let mut freed = Vec::new();
         for (token, lease) in held {
             if keep(token, lease) {
@@ -518,7 +394,7 @@ impl Store for PostgresStore {
     async fn send(&self, send: SendRequest) -> Result<Sends, StoreError> {
         let node = send.node;
         let body = async move |tx: &mut Tx| sending::send(tx, &send).await;
-        self.inner.as_node(node, body).await
+        self.shared.as_node(node, body).await
     }
 
     async fn doubt_unknown(
@@ -527,13 +403,13 @@ impl Store for PostgresStore {
         keep: KeepSends,
     ) -> Result<Vec<OutgoingId>, StoreError> {
         let sending = async move |tx: &mut Tx| settling::sending(tx, node).await;
-        let mut denied = self.inner.relaxed(sending).await?;
+        let mut denied = self.shared.relaxed(sending).await?;
         denied.retain(|of| !keep(of.id, of.attempt));
         if denied.is_empty() {
             return Ok(Vec::new());
         }
         let doubt = async move |tx: &mut Tx| settling::doubt(tx, &denied).await;
-        self.inner.synced(doubt).await
+        self.shared.synced(doubt).await
     }
 
     async fn settle(&self, settle: Settle) -> Result<OutgoingState, StoreError> {
@@ -549,41 +425,41 @@ impl Store for PostgresStore {
     ) -> Result<Vec<OutgoingId>, StoreError> {
         let wait_ms = i64::try_from(unsure_wait.as_millis()).unwrap_or(i64::MAX / 4);
         let count = async move |tx: &mut Tx| settling::count_healthy(tx, healthy).await;
-        self.inner.relaxed(count).await?;
+        self.shared.relaxed(count).await?;
         let expire = async move |tx: &mut Tx| settling::expire(tx, wait_ms).await;
-        self.inner.synced(expire).await
+        self.shared.synced(expire).await
     }
 
     async fn prune(&self, prune: PruneRequest) -> Result<Option<Pruned>, StoreError> {
         let body = async move |tx: &mut Tx| prune::prune(tx, &prune).await;
-        match self.inner.transact(Durability::Relaxed, body).await {
+        match self.shared.transact(Durability::Relaxed, body).await {
             Err(Fault::DeadNode) => Err(StoreError::DeadNode(prune.node)),
             done => done.map_err(StoreError::from),
         }
     }
 
     async fn backlog(&self) -> Result<Backlog, StoreError> {
-        self.inner
+        self.shared
             .relaxed(async |tx: &mut Tx| read::backlog(tx).await)
             .await
     }
 
     async fn dead_letters(&self, limit: u32) -> Result<Vec<DeadLetter>, StoreError> {
-        self.inner
+        self.shared
             .relaxed(async move |tx: &mut Tx| read::dead_letters(tx, limit).await)
             .await
     }
 
     async fn arrivals(&self, key: EventKey) -> Result<Option<Arrivals>, StoreError> {
-        self.inner
+        self.shared
             .relaxed(async move |tx: &mut Tx| read::arrivals(tx, key).await)
             .await
     }
 
     fn commits(&self) -> Commits {
         Commits {
-            commits: self.inner.commits.load(Ordering::Relaxed),
-            writes: self.inner.writes.load(Ordering::Relaxed),
+            commits: self.shared.commits.load(Ordering::Relaxed),
+            writes: self.shared.writes.load(Ordering::Relaxed),
         }
     }
 
@@ -595,19 +471,19 @@ impl Store for PostgresStore {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         drop(lanes);
-        self.inner.stop.cancel();
-        self.inner.tasks.close();
-        let written = self.inner.tasks.wait();
+        self.shared.stop.cancel();
+        self.shared.tasks.close();
+        let written = self.shared.tasks.wait();
         if self
-            .inner
+            .shared
             .clock
-            .timeout(self.inner.transaction_max, written)
+            .timeout(self.shared.transaction_max, written)
             .await
             .is_err()
         {
             tracing::warn!("the database did not take everything before the end");
         }
-        self.inner.pool.close();
-        self.inner.leases.close();
+        self.shared.pool.close();
+        self.shared.leases.close();
     }
 }
