@@ -1,5 +1,5 @@
-//! A process that was paused in the middle of a turn comes back too late: what it then writes
-//! is refused.
+//! A process that was paused for longer than its lease comes back too late: the end of its turn
+//! is refused, and what it then learns of its send is evidence.
 
 use hapax::simulator::gate::Gate;
 use hapax::simulator::meta::Meta;
@@ -7,11 +7,15 @@ use hapax::simulator::script::Answer;
 use rustix::process::Signal;
 use serde_json::json;
 
+use crate::engines::on_each_engine;
 use crate::scene::{bot, person, say, says, text, until};
 use crate::world::{LIMIT, Node, World};
 
+on_each_engine!(a_process_that_wakes_up_after_its_lease_cannot_answer_a_second_time);
+
 /// Stops `node`, but never inside a write: it would hold the file's lock, and then no process
-/// gets further until it goes on. The other one taking a delivery shows that it does not.
+/// gets further until it goes on, or the locks of rows, and then none does until the database
+/// ends its transaction. The other one taking a delivery shows that it does not.
 async fn pause(world: &World, node: &Node, other: &Meta) {
     let pausing = async {
         for tries in 0.. {
@@ -27,9 +31,7 @@ async fn pause(world: &World, node: &Node, other: &Meta) {
     paused.expect("it is paused outside a write");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_process_that_wakes_up_after_its_lease_cannot_answer_a_second_time() {
-    let world = World::new();
+async fn a_process_that_wakes_up_after_its_lease_cannot_answer_a_second_time(world: World) {
     let bot = bot(&world);
     let gate = Gate::closed();
     let reply = Answer::json(|call| json!({ "text": format!("attempt {}", call["attempt"]) }));
