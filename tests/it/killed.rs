@@ -27,7 +27,7 @@ const SENDS_AT_ONCE: &str = "8";
 
 /// Another one each time; `HAPAX_TEST_SEED` repeats a run.
 #[expect(clippy::print_stderr, reason = "shown when the test fails")]
-fn seed(world: &World) -> u64 {
+pub(crate) fn seed(world: &World) -> u64 {
     #[expect(clippy::disallowed_methods, reason = "a test has no config")]
     let chosen = std::env::var("HAPAX_TEST_SEED").ok();
     let chosen = chosen.map(|seed| seed.parse().expect("HAPAX_TEST_SEED is a number"));
@@ -67,7 +67,7 @@ async fn dead_letters(world: &World) -> Vec<DeadLetter> {
 /// How many messages may lack a reply: those whose send was marked but did not come to Meta
 /// before the kill. Nobody can tell such a send from one that came through, so it is a dead
 /// letter and not sent again. Every other dead letter would be a fault.
-async fn never_sent(world: &World) -> u64 {
+pub(crate) async fn never_sent(world: &World) -> u64 {
     let sent: HashMap<OutgoingId, String> = world
         .graph
         .accepted()

@@ -25,6 +25,7 @@ mod retention;
 mod same_bot;
 mod scene;
 mod schema;
+mod several_machines;
 mod talk;
 mod what_is_refused;
 mod whole_batch;
