@@ -33,3 +33,4 @@ mod what_is_refused;
 mod whole_batch;
 mod witness;
 mod world;
+mod wrong_clock;
