@@ -14,7 +14,10 @@ pub struct Clock(Source);
 
 #[derive(Debug, Clone)]
 enum Source {
-    System,
+    /// What [`Clock::now`] is wrong by, in milliseconds; nothing, but for tests.
+    System {
+        wrong_by: i64,
+    },
     Manual(Arc<watch::Sender<Manual>>),
 }
 
@@ -32,7 +35,16 @@ pub struct Elapsed;
 impl Clock {
     /// The machine's clock.
     pub const fn system() -> Self {
-        Self(Source::System)
+        Self(Source::System { wrong_by: 0 })
+    }
+
+    /// The machine's clock, whose time of day is ahead by so many milliseconds, or behind if they
+    /// are negative; nothing else about it is wrong. For tests of what a machine does whose clock
+    /// nobody has set right.
+    pub const fn wrong_by(milliseconds: i64) -> Self {
+        Self(Source::System {
+            wrong_by: milliseconds,
+        })
     }
 
     /// A clock that stands at `start` until [`Clock::advance`] moves it.
@@ -55,9 +67,9 @@ impl Clock {
     /// never for leases.
     pub fn now(&self) -> Timestamp {
         match &self.0 {
-            Source::System => {
+            Source::System { wrong_by } => {
                 let time = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
-                Timestamp(time.tv_sec * 1000 + time.tv_nsec / 1_000_000)
+                Timestamp(time.tv_sec * 1000 + time.tv_nsec / 1_000_000 + wrong_by)
             }
             Source::Manual(manual) => {
                 let time = *manual.borrow();
@@ -70,7 +82,7 @@ impl Clock {
     /// elsewhere, and which a test moves by this one.
     pub fn by_hand(&self) -> Option<Timestamp> {
         match &self.0 {
-            Source::System => None,
+            Source::System { .. } => None,
             Source::Manual(_) => Some(self.now()),
         }
     }
@@ -79,7 +91,7 @@ impl Clock {
     /// for all processes of the machine. What leases and measured durations use.
     pub fn boottime(&self) -> Duration {
         match &self.0 {
-            Source::System => {
+            Source::System { .. } => {
                 let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
                 Duration::new(
                     u64::try_from(time.tv_sec).unwrap_or(0),
@@ -103,7 +115,7 @@ impl Clock {
     pub async fn sleep(&self, duration: Duration) {
         match &self.0 {
             #[expect(clippy::disallowed_methods, reason = "the one place that sleeps")]
-            Source::System => tokio::time::sleep(duration).await,
+            Source::System { .. } => tokio::time::sleep(duration).await,
             Source::Manual(manual) => {
                 let mut changes = manual.subscribe();
                 let target = changes.borrow().elapsed + duration;
@@ -144,6 +156,18 @@ mod tests {
         sleeper.await.expect("the sleeper wakes");
         assert_eq!(clock.now(), Timestamp(6_000));
         assert_eq!(clock.boottime(), Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_wrong_clock_shows_another_time_of_day_and_measures_rightly() {
+        let (right, wrong) = (Clock::system(), Clock::wrong_by(-3_600_000));
+        let before = right.now().0;
+        let shown = wrong.now().0 + 3_600_000;
+        assert!((before..=right.now().0).contains(&shown), "{shown}");
+        let before = right.boottime();
+        let shown = wrong.boottime();
+        assert!((before..=right.boottime()).contains(&shown), "{shown:?}");
+        assert_eq!(wrong.by_hand(), None);
     }
 
     #[tokio::test]

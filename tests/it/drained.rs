@@ -5,8 +5,15 @@ use hapax::simulator::script::Answer;
 use rustix::process::Signal;
 use tokio::net::TcpStream;
 
+use crate::engines::on_each_engine;
 use crate::scene::{bot, calls_of, person, say, says, taken, text, took, until};
 use crate::world::{LIMIT, Node, World};
+
+on_each_engine!(
+    a_turn_that_runs_at_the_signal_finishes_before_the_exit_and_nothing_new_is_taken,
+    a_turn_that_does_not_finish_in_time_is_given_back_and_costs_no_attempt,
+    a_second_signal_ends_the_process_at_once_and_the_turn_is_tried_again,
+);
 
 async fn forwarding(world: &World, url: &str, settings: &[(&str, &str)]) -> Node {
     let mut all = vec![
@@ -32,9 +39,9 @@ async fn until_closed(world: &World, node: &Node) {
     closed.expect("the door is closed while the turn goes on");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_turn_that_runs_at_the_signal_finishes_before_the_exit_and_nothing_new_is_taken() {
-    let world = World::new();
+async fn a_turn_that_runs_at_the_signal_finishes_before_the_exit_and_nothing_new_is_taken(
+    world: World,
+) {
     let bot = bot(&world);
     let gate = Gate::closed();
     bot.next(Answer::Status(200).held_by(&gate));
@@ -69,9 +76,7 @@ async fn a_turn_that_runs_at_the_signal_finishes_before_the_exit_and_nothing_new
 }
 
 /// The leases are so long that only what was given back can be handled within the test.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_turn_that_does_not_finish_in_time_is_given_back_and_costs_no_attempt() {
-    let world = World::new();
+async fn a_turn_that_does_not_finish_in_time_is_given_back_and_costs_no_attempt(world: World) {
     let bot = bot(&world);
     bot.next(Answer::Hang);
     let url = bot.url();
@@ -99,9 +104,7 @@ async fn a_turn_that_does_not_finish_in_time_is_given_back_and_costs_no_attempt(
     assert_eq!(calls[0].status, None, "the first call was cut");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_second_signal_ends_the_process_at_once_and_the_turn_is_tried_again() {
-    let world = World::new();
+async fn a_second_signal_ends_the_process_at_once_and_the_turn_is_tried_again(world: World) {
     let bot = bot(&world);
     bot.next(Answer::Hang);
     let url = bot.url();

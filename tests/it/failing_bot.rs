@@ -6,8 +6,17 @@ use hapax::simulator::script::Answer;
 use hapax::simulator::seed::Draw;
 use serde_json::{Value, json};
 
+use crate::engines::on_each_engine;
 use crate::scene::{bot, calls_of, deliver, logged_times, person, say, says, taken, took, until};
 use crate::world::{NUMBER, Node, World};
+
+on_each_engine!(
+    a_bot_that_is_away_for_a_while_costs_no_message_no_order_and_no_attempt,
+    a_handler_that_fails_three_times_is_called_a_fourth_time_as_the_same_turn,
+    a_message_that_always_fails_becomes_a_dead_letter_and_the_next_one_goes_on,
+    a_handler_that_hangs_is_ended_by_the_deadline_and_tried_again,
+    a_bot_that_fails_on_one_kind_of_message_leaves_nobody_mute,
+);
 
 async fn forwarding(world: &World, url: &str, settings: &[(&str, &str)]) -> Node {
     let mut all = vec![("HAPAX_HANDLER", "forward"), ("HAPAX_BOT_URL", url)];
@@ -23,9 +32,7 @@ fn is_dead_letter(line: &Value) -> bool {
     says(line, "a turn became a dead letter")
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_handler_that_fails_three_times_is_called_a_fourth_time_as_the_same_turn() {
-    let world = World::new();
+async fn a_handler_that_fails_three_times_is_called_a_fourth_time_as_the_same_turn(world: World) {
     let bot = bot(&world);
     for _ in 0..3 {
         bot.next(Answer::Status(500));
@@ -50,9 +57,7 @@ async fn a_handler_that_fails_three_times_is_called_a_fourth_time_as_the_same_tu
     assert_eq!(node.figures().await.dead_letters(), 0);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_message_that_always_fails_becomes_a_dead_letter_and_the_next_one_goes_on() {
-    let world = World::new();
+async fn a_message_that_always_fails_becomes_a_dead_letter_and_the_next_one_goes_on(world: World) {
     let bot = bot(&world);
     bot.when(|text| text == "poison", Answer::Status(500));
     let node = forwarding(&world, &bot.url(), &[]).await;
@@ -77,9 +82,7 @@ async fn a_message_that_always_fails_becomes_a_dead_letter_and_the_next_one_goes
 }
 
 /// One message hangs once, another one always.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_handler_that_hangs_is_ended_by_the_deadline_and_tried_again() {
-    let world = World::new();
+async fn a_handler_that_hangs_is_ended_by_the_deadline_and_tried_again(world: World) {
     let bot = bot(&world);
     bot.script()
         .once_when(|call| call.text() == "slow once", Answer::Hang);
@@ -112,11 +115,9 @@ async fn a_handler_that_hangs_is_ended_by_the_deadline_and_tried_again() {
     assert_eq!(node.figures().await.dead_letters(), 1);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_bot_that_is_away_for_a_while_costs_no_message_no_order_and_no_attempt() {
+async fn a_bot_that_is_away_for_a_while_costs_no_message_no_order_and_no_attempt(world: World) {
     const PEOPLE: usize = 3;
     const EACH: usize = 4;
-    let world = World::new();
     let bot = bot(&world);
     bot.stop().await;
     // So many looks while it is away that attempts, were they counted, would be used up.
@@ -157,9 +158,7 @@ async fn a_bot_that_is_away_for_a_while_costs_no_message_no_order_and_no_attempt
     assert_eq!(node.figures().await.dead_letters(), 0);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_bot_that_fails_on_one_kind_of_message_leaves_nobody_mute() {
-    let world = World::new();
+async fn a_bot_that_fails_on_one_kind_of_message_leaves_nobody_mute(world: World) {
     let bot = bot(&world);
     let is_image = |call: &Call| {
         let message = &call.json["entry"][0]["changes"][0]["value"]["messages"][0];

@@ -1,17 +1,25 @@
-//! A process that was paused in the middle of a turn comes back too late: what it then writes
-//! is refused.
+//! A process that was paused for longer than its lease comes back too late: the end of its turn
+//! is refused, and what it then learns of its send is evidence.
 
 use hapax::simulator::gate::Gate;
 use hapax::simulator::meta::Meta;
-use hapax::simulator::script::Answer;
+use hapax::simulator::script::{Answer, Behaviour};
 use rustix::process::Signal;
 use serde_json::json;
 
+use crate::engines::on_each_engine;
 use crate::scene::{bot, person, say, says, text, until};
+use crate::talk::{field, figures_until, received};
 use crate::world::{LIMIT, Node, World};
 
+on_each_engine!(
+    a_process_that_wakes_up_after_its_lease_cannot_answer_a_second_time,
+    a_process_that_wakes_up_in_the_middle_of_a_send_settles_it_and_sends_nothing_again,
+);
+
 /// Stops `node`, but never inside a write: it would hold the file's lock, and then no process
-/// gets further until it goes on. The other one taking a delivery shows that it does not.
+/// gets further until it goes on, or the locks of rows, and then none does until the database
+/// ends its transaction. The other one taking a delivery shows that it does not.
 async fn pause(world: &World, node: &Node, other: &Meta) {
     let pausing = async {
         for tries in 0.. {
@@ -27,9 +35,7 @@ async fn pause(world: &World, node: &Node, other: &Meta) {
     paused.expect("it is paused outside a write");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_process_that_wakes_up_after_its_lease_cannot_answer_a_second_time() {
-    let world = World::new();
+async fn a_process_that_wakes_up_after_its_lease_cannot_answer_a_second_time(world: World) {
     let bot = bot(&world);
     let gate = Gate::closed();
     let reply = Answer::json(|call| json!({ "text": format!("attempt {}", call["attempt"]) }));
@@ -94,4 +100,62 @@ async fn a_process_that_wakes_up_after_its_lease_cannot_answer_a_second_time() {
             .any(|call| call.text() == "and now?" && call.status == Some(204))
     })
     .await;
+}
+
+/// The answer of the pretend Graph comes while the process that asked for it is stopped, and long
+/// taken for dead.
+async fn a_process_that_wakes_up_in_the_middle_of_a_send_settles_it_and_sends_nothing_again(
+    world: World,
+) {
+    let ann = person(1);
+    let gate = Gate::closed();
+    world.graph.next(Behaviour::Hold(gate.clone()));
+    let settings = [
+        ("HAPAX_SEND_TIMEOUT", "10m"),
+        ("HAPAX_SEND_UNSURE_WAIT", "10m"),
+    ];
+    let paused = world.node(&settings).await;
+    say(&world, &world.meta(&paused), &ann, "one").await;
+    let called = |sent: &[hapax::simulator::Sent]| !sent.is_empty();
+    let called = world.graph.wait_until(called, LIMIT).await;
+    called.expect("the call is out");
+    // Only now, so that it is surely the first one that makes the call.
+    let other = world.node(&settings).await;
+    let meta = world.meta(&other);
+    pause(&world, &paused, &meta).await;
+
+    let unsure = |figures: &crate::world::Figures| figures.sum("hapax_outgoing_unsure", "") == 1;
+    figures_until(&world, &other, unsure).await;
+    say(&world, &meta, &ann, "two").await;
+    // Its reply is decided, and waits behind the one that is unsure.
+    let decided = |line: &serde_json::Value| {
+        says(line, "turn finished") && field(line, "turn.id").ends_with("_2")
+    };
+    other.logged(decided).await;
+    assert_eq!(received(&world, &ann), ["one"], "the next reply waits");
+
+    paused.signal(Signal::CONT);
+    gate.release();
+    let next = |sent: &[hapax::simulator::Sent]| sent.iter().any(|sent| sent.text() == "two");
+    let next = world.graph.wait_until(next, LIMIT).await;
+    next.expect("what the late answer settles lets the next one pass");
+    let settled = paused
+        .logged(|line| says(line, "sent") && field(line, "send.result") == "accepted")
+        .await;
+    assert_eq!(settled["outgoing.attempt"], 1);
+    paused
+        .logged(|line| says(line, "was paused for longer than the lease: joined anew"))
+        .await;
+    world.settle(&paused).await;
+    world.settle(&other).await;
+    assert_eq!(received(&world, &ann), ["one", "two"], "each once");
+    let asked = world.graph.sent();
+    let asked = asked.iter().filter(|sent| sent.text() == "one").count();
+    assert_eq!(asked, 1, "nothing is sent again on a guess");
+    for node in [&paused, &other] {
+        let figures = node.figures().await;
+        assert_eq!(figures.sum("hapax_outgoing_unsure", ""), 0);
+        assert_eq!(figures.sum("hapax_dead_letters_total", ""), 0);
+        assert_eq!(figures.dead_letters(), 0);
+    }
 }

@@ -7,8 +7,11 @@ use hapax::simulator::gate::Gate;
 use hapax::simulator::script::Answer;
 use tokio::task::JoinSet;
 
+use crate::engines::on_each_engine;
 use crate::scene::{bot, deliver, person, says, text, until};
 use crate::world::{Node, World};
+
+on_each_engine!(one_persons_turns_never_overlap_keep_their_order_and_slow_nobody_else);
 
 const OTHERS: usize = 10;
 const EACH: usize = 10;
@@ -53,9 +56,7 @@ fn handled(calls: &[Call]) -> Order {
 
 /// Ten messages of each of eleven people, each in a POST of its own, all at once to two
 /// processes. While the bot does not answer one person's first message, everybody else is done.
-#[tokio::test(flavor = "multi_thread")]
-async fn one_persons_turns_never_overlap_keep_their_order_and_slow_nobody_else() {
-    let world = World::new();
+async fn one_persons_turns_never_overlap_keep_their_order_and_slow_nobody_else(world: World) {
     let bot = bot(&world);
     let gate = Gate::closed();
     let is_anns = |call: &Call| call.text().starts_with("p0 ");

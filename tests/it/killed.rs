@@ -7,14 +7,19 @@ use hapax::model::{OutgoingId, Secret, Tag};
 use hapax::simulator::rehearsal::{Rehearsal, Settings};
 use hapax::simulator::script::Answer;
 use hapax::simulator::seed::Draw;
-use hapax::store::sqlite::{SqliteSettings, SqliteStore};
-use hapax::store::{DeadKind, DeadLetter, Store};
+use hapax::store::{DeadKind, DeadLetter};
 use serde_json::json;
 use tokio::net::TcpSocket;
 use tokio_util::sync::CancellationToken;
 
+use crate::engines::on_each_engine;
 use crate::scene::{bot, calls_of, person, say, says, until};
 use crate::world::{APP_SECRET, LIMIT, Node, VERIFY_TOKEN, World};
+
+on_each_engine!(
+    a_turn_that_ran_at_the_kill_is_tried_again_as_the_same_turn,
+    a_message_that_kills_its_process_each_time_ends_as_a_dead_letter,
+);
 
 const MESSAGES: u64 = 2000;
 const KILLS: usize = 5;
@@ -22,7 +27,7 @@ const SENDS_AT_ONCE: &str = "8";
 
 /// Another one each time; `HAPAX_TEST_SEED` repeats a run.
 #[expect(clippy::print_stderr, reason = "shown when the test fails")]
-fn seed(world: &World) -> u64 {
+pub(crate) fn seed(world: &World) -> u64 {
     #[expect(clippy::disallowed_methods, reason = "a test has no config")]
     let chosen = std::env::var("HAPAX_TEST_SEED").ok();
     let chosen = chosen.map(|seed| seed.parse().expect("HAPAX_TEST_SEED is a number"));
@@ -53,21 +58,16 @@ fn rehearsal(world: &World, seed: u64, address: &str) -> Rehearsal {
 }
 
 async fn dead_letters(world: &World) -> Vec<DeadLetter> {
-    let settings = SqliteSettings {
-        path: world.store(),
-        queue_max: 16,
-        wal_max: 64 << 20,
-    };
-    let store = SqliteStore::open(&settings, world.clock.clone()).expect("the store opens");
-    let letters = store.dead_letters(10_000).await.expect("they are read");
-    store.close().await;
+    let ledger = world.ledger().await;
+    let letters = ledger.dead_letters(10_000).await.expect("they are read");
+    ledger.close().await;
     letters
 }
 
 /// How many messages may lack a reply: those whose send was marked but did not come to Meta
 /// before the kill. Nobody can tell such a send from one that came through, so it is a dead
 /// letter and not sent again. Every other dead letter would be a fault.
-async fn never_sent(world: &World) -> u64 {
+pub(crate) async fn never_sent(world: &World) -> u64 {
     let sent: HashMap<OutgoingId, String> = world
         .graph
         .accepted()
@@ -149,9 +149,7 @@ async fn asking(world: &World, url: &str, settings: &[(&str, &str)]) -> Node {
     world.node(&all).await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_turn_that_ran_at_the_kill_is_tried_again_as_the_same_turn() {
-    let world = World::new();
+async fn a_turn_that_ran_at_the_kill_is_tried_again_as_the_same_turn(world: World) {
     let bot = bot(&world);
     bot.next(Answer::Hang);
     bot.reply_json(|call| json!({ "text": format!("attempt {}", call["attempt"]) }));
@@ -177,9 +175,7 @@ async fn a_turn_that_ran_at_the_kill_is_tried_again_as_the_same_turn() {
 }
 
 /// The bot's answer to one message never comes, because the process dies first, each time.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_message_that_kills_its_process_each_time_ends_as_a_dead_letter() {
-    let world = World::new();
+async fn a_message_that_kills_its_process_each_time_ends_as_a_dead_letter(world: World) {
     let bot = bot(&world);
     bot.when(|text| text == "poison", Answer::Hang);
     bot.always(Answer::Status(204));

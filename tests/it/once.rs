@@ -5,12 +5,13 @@ use hapax::simulator::payload::{Element, Side, single, wamid};
 use hapax::simulator::person::Person;
 use hapax::simulator::seed::Draw;
 
+use crate::engines::on_each_engine;
 use crate::world::{LIMIT, NUMBER, World};
 
+on_each_engine!(fifty_copies_to_two_processes_are_handled_once);
+
 /// The same delivery posted 50 times at once to two processes on one file.
-#[tokio::test(flavor = "multi_thread")]
-async fn fifty_copies_to_two_processes_are_handled_once() {
-    let world = World::new();
+async fn fifty_copies_to_two_processes_are_handled_once(world: World) {
     let nodes = [world.node(&[]).await, world.node(&[]).await];
     let ann = Person::by_both("15550001", "US.1");
     let id = wamid(&ann, Side::Person, &mut Draw::new(1));

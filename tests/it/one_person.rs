@@ -8,8 +8,15 @@ use hapax::simulator::bot::Bot;
 use hapax::simulator::person::Person;
 use serde_json::Value;
 
+use crate::engines::on_each_engine;
 use crate::talk::{Talk, field, is_of};
 use crate::world::{APP_SECRET, LIMIT, Node, World};
+
+on_each_engine!(
+    phone_then_both_then_user_id_is_one_conversation_answered_as_shown,
+    the_bot_sees_one_conversation_throughout,
+    a_recycled_phone_number_does_not_open_the_old_conversation,
+);
 
 const PHONE: &str = "15550001";
 const BSUID: &str = "US.1";
@@ -46,9 +53,7 @@ async fn conversation(node: &Node, key: EventKey) -> String {
     field(&line, "conversation.id").to_owned()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn phone_then_both_then_user_id_is_one_conversation_answered_as_shown() {
-    let world = World::new();
+async fn phone_then_both_then_user_id_is_one_conversation_answered_as_shown(world: World) {
     let node = world.node(&[]).await;
     let talk = Talk::with(&world, &node, 1);
     let mut seen = Vec::new();
@@ -83,9 +88,7 @@ async fn phone_then_both_then_user_id_is_one_conversation_answered_as_shown() {
     assert_eq!(node.figures().await.dead_letters(), 0);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_bot_sees_one_conversation_throughout() {
-    let world = World::new();
+async fn the_bot_sees_one_conversation_throughout(world: World) {
     let bot = Bot::start(Secret::new(APP_SECRET), world.clock.clone()).expect("a bot");
     let url = bot.url();
     let node = world
@@ -112,9 +115,7 @@ async fn the_bot_sees_one_conversation_throughout() {
 }
 
 /// Numbers are given to new people: a user id that is not hers is not her.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_recycled_phone_number_does_not_open_the_old_conversation() {
-    let world = World::new();
+async fn a_recycled_phone_number_does_not_open_the_old_conversation(world: World) {
     let node = world.node(&[]).await;
     let talk = Talk::with(&world, &node, 1);
     let hers = talk.say(&Person::by_both(PHONE, BSUID), "mine").await;

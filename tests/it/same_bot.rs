@@ -4,8 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hapax::simulator::bot::Bot;
 
+use crate::engines::on_each_engine;
 use crate::scene::{bot, person, say, until};
 use crate::world::{Node, World};
+
+on_each_engine!(each_person_meets_the_same_bot_and_comes_back_to_it_after_an_outage);
 
 const PEOPLE: usize = 24;
 
@@ -39,9 +42,7 @@ async fn everybody_writes(world: &World, nodes: &[Node; 2], bots: &[Bot; 2], rou
     assert_eq!(&one | &two, everybody, "everybody is handled");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn each_person_meets_the_same_bot_and_comes_back_to_it_after_an_outage() {
-    let world = World::new();
+async fn each_person_meets_the_same_bot_and_comes_back_to_it_after_an_outage(world: World) {
     let bots = [bot(&world), bot(&world)];
     let forth = format!("{},{}", bots[0].url(), bots[1].url());
     let back = format!("{},{}", bots[1].url(), bots[0].url());

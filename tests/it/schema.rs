@@ -30,6 +30,11 @@ impl Schema {
         &self.name
     }
 
+    /// The address of the database.
+    pub(crate) fn database(&self) -> &str {
+        &self.database
+    }
+
     /// The address of the database, with the schema as the only one that is searched.
     pub(crate) fn url(&self) -> String {
         let Self { database, name } = self;

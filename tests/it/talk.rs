@@ -1,5 +1,5 @@
 //! How a test says something to a node, and what it can ask afterwards: one person's replies,
-//! the lines of one event, the rows of the store's file, raw answers on a socket.
+//! the lines of one event, the rows of the ledger, raw answers on a socket.
 
 use std::net::SocketAddr;
 use std::sync::Mutex;
@@ -21,6 +21,8 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::provided::{apart, connect};
+use crate::schema::Schema;
 use crate::world::{APP_SECRET, Figures, LIMIT, NUMBER, Node, World};
 
 /// Between two looks of a bounded wait.
@@ -124,13 +126,32 @@ pub(crate) fn is_of(line: &Value, key: EventKey) -> bool {
     field(line, "event.key") == key.to_string()
 }
 
-/// One number out of the store's file, read beside the running nodes.
+/// One number out of the ledger, read beside the running nodes.
 pub(crate) fn stored(world: &World, sql: &str) -> i64 {
+    match world.schema() {
+        Some(schema) => in_schema(schema, sql),
+        None => in_file(world, sql),
+    }
+}
+
+fn in_file(world: &World, sql: &str) -> i64 {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(world.store(), flags).expect("the file opens");
     conn.busy_timeout(LIMIT).expect("a limit");
     conn.query_row(sql, [], |row| row.get(0))
         .expect("the question has an answer")
+}
+
+fn in_schema(schema: &Schema, sql: &str) -> i64 {
+    apart(async {
+        let client = connect(&schema.url()).await.expect("a connection");
+        let sql = format!("SELECT ({sql})::int8");
+        let asked = client.query_one(&sql, &[]);
+        let row = Clock::system().timeout(LIMIT, asked).await;
+        row.expect("in time")
+            .expect("the question has an answer")
+            .get(0)
+    })
 }
 
 /// What came back on a socket.

@@ -1,6 +1,7 @@
-//! The world a test lives in: a pretend WhatsApp, real `hapax` processes on one file, and what
-//! they say of themselves.
+//! The world a test lives in: a pretend WhatsApp, real `hapax` processes on one ledger, in a file
+//! or in PostgreSQL, and what they say of themselves.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -8,15 +9,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use hapax::app;
 use hapax::clock::Clock;
+use hapax::config::{self, Sources};
 use hapax::model::Secret;
 use hapax::simulator::graph::{Graph, GraphSettings};
 use hapax::simulator::history::History;
 use hapax::simulator::meta::{Meta, MetaSettings};
-use rustix::process::{Pid, Signal, kill_process};
+use hapax::store::SharedStore;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
+
+use crate::schema::Schema;
 
 pub(crate) const TOKEN: &str = "test-access-token";
 pub(crate) const APP_SECRET: &str = "test-app-secret";
@@ -26,9 +32,19 @@ pub(crate) const NUMBER: &str = "106540352242922";
 /// Longer than anything takes on a loaded machine; a test that reaches it has failed.
 pub(crate) const LIMIT: Duration = Duration::from_secs(90);
 
-/// A pretend WhatsApp and a folder for one store.
+/// The lease of a node, unless a test asks for another one, and how often it is renewed.
+pub(crate) const LEASE: Duration = Duration::from_millis(900);
+pub(crate) const RENEWAL: Duration = Duration::from_millis(200);
+
+/// Of each node's pool; one or two more are opened beside it.
+const CONNECTIONS: &str = "4";
+
+/// A pretend WhatsApp, and a folder or a schema for one ledger. To be declared before its nodes,
+/// so that it is dropped after them.
 pub(crate) struct World {
     pub(crate) folder: tempfile::TempDir,
+    /// Where the ledger is; a file in the folder if there is none.
+    schema: Option<Schema>,
     pub(crate) history: Arc<History>,
     pub(crate) graph: Graph,
     pub(crate) clock: Clock,
@@ -36,7 +52,17 @@ pub(crate) struct World {
 }
 
 impl World {
+    /// On SQLite.
     pub(crate) fn new() -> Self {
+        Self::on(None)
+    }
+
+    /// On PostgreSQL, in a schema of its own.
+    pub(crate) fn on_postgres() -> Self {
+        Self::on(Some(Schema::new()))
+    }
+
+    fn on(schema: Option<Schema>) -> Self {
         let clock = Clock::system();
         let history = History::new();
         let settings = GraphSettings {
@@ -48,6 +74,7 @@ impl World {
         let folder = tempfile::tempdir().expect("a temporary folder");
         Self {
             folder,
+            schema,
             history,
             graph,
             clock,
@@ -55,35 +82,71 @@ impl World {
         }
     }
 
-    /// The store's file, shared by all nodes of this world.
+    /// The ledger's file, on SQLite.
     pub(crate) fn store(&self) -> PathBuf {
         self.folder.path().join("hapax.db")
     }
 
-    /// A `hapax` command with this world's settings and a short lease; nothing is inherited.
+    /// The ledger's schema, on PostgreSQL.
+    pub(crate) fn schema(&self) -> Option<&Schema> {
+        self.schema.as_ref()
+    }
+
+    /// This world's settings, with a short lease, and those of the test.
+    pub(crate) fn settings(&self, more: &[(&str, &str)]) -> Vec<(String, String)> {
+        let file = format!("sqlite:{}", self.store().display());
+        let (store, schema) = match &self.schema {
+            Some(schema) => (schema.database(), schema.name()),
+            None => (file.as_str(), "none"),
+        };
+        let (lease, renewal) = (LEASE.as_millis(), RENEWAL.as_millis());
+        let (lease, renewal) = (format!("{lease}ms"), format!("{renewal}ms"));
+        let api = self.graph.url();
+        let all = [
+            ("HAPAX_STORE", store),
+            ("HAPAX_STORE_SCHEMA", schema),
+            ("HAPAX_STORE_CONNECTIONS", CONNECTIONS),
+            ("HAPAX_HANDLER", "echo"),
+            ("HAPAX_LOG_FORMAT", "json"),
+            ("HAPAX_PUBLIC_LISTEN", "127.0.0.1:0"),
+            ("HAPAX_BOT_LISTEN", "127.0.0.1:0"),
+            ("HAPAX_ADMIN_LISTEN", "127.0.0.1:0"),
+            ("HAPAX_NODE_LEASE_TTL", lease.as_str()),
+            ("HAPAX_NODE_RENEW_EVERY", renewal.as_str()),
+            ("HAPAX_TURN_BACKOFF_FIRST", "50ms"),
+            ("HAPAX_SEND_PER_SECOND", "1000"),
+            ("WHATSAPP_ACCESS_TOKEN", TOKEN),
+            ("WHATSAPP_APP_SECRET", APP_SECRET),
+            ("WHATSAPP_VERIFY_TOKEN", VERIFY_TOKEN),
+            ("WHATSAPP_API_URL", api.as_str()),
+        ];
+        // Of a name that is set twice the last one counts.
+        let all = BTreeMap::from_iter(all.iter().chain(more).copied());
+        let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        all.into_iter().map(owned).collect()
+    }
+
+    /// A `hapax` command with this world's settings; nothing is inherited.
     pub(crate) fn command(&self, settings: &[(&str, &str)]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hapax"));
         command
             .env_clear()
-            .env("HAPAX_STORE", format!("sqlite:{}", self.store().display()))
-            .env("HAPAX_HANDLER", "echo")
-            .env("HAPAX_LOG_FORMAT", "json")
-            .env("HAPAX_PUBLIC_LISTEN", "127.0.0.1:0")
-            .env("HAPAX_BOT_LISTEN", "127.0.0.1:0")
-            .env("HAPAX_ADMIN_LISTEN", "127.0.0.1:0")
-            .env("HAPAX_NODE_LEASE_TTL", "900ms")
-            .env("HAPAX_NODE_RENEW_EVERY", "200ms")
-            .env("HAPAX_TURN_BACKOFF_FIRST", "50ms")
-            .env("HAPAX_SEND_PER_SECOND", "1000")
-            .env("WHATSAPP_ACCESS_TOKEN", TOKEN)
-            .env("WHATSAPP_APP_SECRET", APP_SECRET)
-            .env("WHATSAPP_VERIFY_TOKEN", VERIFY_TOKEN)
-            .env("WHATSAPP_API_URL", self.graph.url())
-            .envs(settings.iter().copied())
+            .envs(self.settings(settings))
             .current_dir(self.folder.path())
             .stdin(Stdio::null())
             .kill_on_drop(true);
         command
+    }
+
+    /// The ledger itself, opened beside the nodes. To be closed by who asks for it.
+    pub(crate) async fn ledger(&self) -> SharedStore {
+        let sources = Sources {
+            env: self.settings(&[]),
+            ..Sources::default()
+        };
+        let config = config::load_store(sources).expect("the settings are right");
+        let opened = app::store::open(&config, self.clock.clone()).await;
+        opened.expect("the ledger opens")
     }
 
     /// Starts `hapax serve` and waits until it takes deliveries.
@@ -226,17 +289,7 @@ impl Node {
     }
 
     pub(crate) async fn figures(&self) -> Figures {
-        let url = format!("http://{}/metrics", self.admin);
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .build()
-            .expect("a client");
-        let answer = client
-            .get(url)
-            .send()
-            .await
-            .expect("the admin side answers");
-        Figures(answer.text().await.expect("text"))
+        Figures::of(self.admin).await
     }
 
     /// Every log line so far, as JSON.
@@ -292,6 +345,14 @@ impl Node {
 impl Drop for Node {
     #[expect(clippy::print_stderr, reason = "shown with the failure of the test")]
     fn drop(&mut self) {
+        // Gone before its ledger is: what it would still write would be in the way of that.
+        if let Some(id) = self.child.id() {
+            let id = i32::try_from(id).ok().and_then(Pid::from_raw);
+            let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+            // Both fail only when it has ended.
+            let _ = self.child.start_kill();
+            let _ = waitid(WaitId::Pid(id.expect("a pid")), options);
+        }
         if std::thread::panicking() {
             eprintln!("--- {} ---\n{}", self.log.display(), self.log_tail());
         } else {
@@ -308,6 +369,18 @@ impl Drop for Node {
 pub(crate) struct Figures(pub(crate) String);
 
 impl Figures {
+    /// What is said at the admin side now.
+    pub(crate) async fn of(admin: SocketAddr) -> Self {
+        let url = format!("http://{admin}/metrics");
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .build()
+            .expect("a client");
+        let answer = client.get(url).send().await;
+        let answer = answer.expect("the admin side answers");
+        Self(answer.text().await.expect("text"))
+    }
+
     /// The sum of all samples of `name` whose labels contain `label` (`key="value"`).
     pub(crate) fn sum(&self, name: &str, label: &str) -> u64 {
         let samples = self.0.lines().filter(|line| !line.starts_with('#'));
