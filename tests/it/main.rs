@@ -8,6 +8,7 @@ mod drained;
 mod engines;
 mod every_shape;
 mod failing_bot;
+mod failing_database;
 mod failing_disk;
 mod fenced;
 mod front;
