@@ -10,6 +10,7 @@ mod every_shape;
 mod failing_bot;
 mod failing_database;
 mod failing_disk;
+mod failover;
 mod fenced;
 mod front;
 mod honest_sends;
