@@ -1,6 +1,7 @@
 //! Tests from outside: real processes, spoken to over HTTP.
 
 mod benches;
+mod behind_a_pooler;
 mod busy_store;
 mod cluster;
 mod command_line;
