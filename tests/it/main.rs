@@ -5,6 +5,7 @@ mod behind_a_pooler;
 mod busy_store;
 mod cluster;
 mod command_line;
+mod crowded_conversation;
 mod drained;
 mod engines;
 mod every_shape;
