@@ -10,7 +10,9 @@ use hapax::clock::Clock;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::provided::{Service, apart, command, connect, free_port, private_folder, provided, run};
+use crate::provided::{
+    Service, apart, command, connect, free_port, give, private_folder, provided, run,
+};
 use crate::world::LIMIT;
 
 /// How a server is stopped.
@@ -177,6 +179,14 @@ impl Cluster {
         };
         let still = self.clock.timeout(LIMIT, still).await;
         still.expect("a stopped process stands still in time");
+    }
+
+    /// Puts a file beside the data, which only the server may read; answers its path.
+    pub(crate) fn put(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, text).expect("the file is written");
+        give(&path);
+        path
     }
 
     fn data(&self) -> PathBuf {

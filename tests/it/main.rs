@@ -23,6 +23,7 @@ mod logs_tell;
 mod lost_send;
 mod once;
 mod one_person;
+mod over_tls;
 mod payloads;
 mod pooler;
 mod protocol_model;

@@ -3,6 +3,7 @@
 
 use std::io::ErrorKind;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -45,10 +46,18 @@ fn unprivileged() -> Option<(u32, u32)> {
 /// A temporary folder that belongs to whom the programs run as.
 pub(crate) fn private_folder() -> TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    if let Some((user, group)) = unprivileged() {
-        std::os::unix::fs::chown(folder.path(), Some(user), Some(group)).expect("root may do that");
-    }
+    give(folder.path());
     folder
+}
+
+/// Makes a file or a folder belong to whom the programs run as, and to nobody else.
+pub(crate) fn give(path: &Path) {
+    if let Some((user, group)) = unprivileged() {
+        std::os::unix::fs::chown(path, Some(user), Some(group)).expect("root may do that");
+    }
+    let mode = if path.is_dir() { 0o700 } else { 0o600 };
+    let permissions = std::fs::Permissions::from_mode(mode);
+    std::fs::set_permissions(path, permissions).expect("its owner may do that");
 }
 
 /// A program that runs in `folder`, not as root, and inherits no setting.
