@@ -155,8 +155,25 @@ impl Sender {
 
     async fn doubt_unknown(&self) -> Result<(), StoreError> {
         let (node, keep) = (self.parts.membership.node(), self.underway.keep());
-        for id in self.parts.store.doubt_unknown(node, keep).await? {
+        let doubted = self.parts.store.doubt_unknown(node, keep).await?;
+        for id in &doubted {
             warn!(outgoing.id = %id, "lost sight of a send, it is unsure: waiting for a receipt");
+        }
+        self.underway.forget_given_up(&doubted);
+        for (id, attempt) in self.underway.unheard() {
+            let reason = "its mark was not heard of, and nobody was called".to_owned();
+            let result = SendResult::Retry {
+                after: Duration::ZERO,
+                reason,
+            };
+            let settle = Settle {
+                id,
+                attempt,
+                result,
+            };
+            self.parts.store.settle(settle).await?;
+            warn!(outgoing.id = %id, outgoing.attempt = attempt,
+                  "a mark was not heard of: the send is tried again");
         }
         Ok(())
     }
@@ -195,16 +212,19 @@ impl Sender {
                 .take()
                 .or_else(|| Arc::clone(slots).try_acquire_owned().ok());
             let sender = Arc::clone(self);
-            let known = self.underway.hold(&sending);
+            let mut known = self.underway.hold(&sending);
             calls.spawn(async move {
-                sender.send(sending).await;
+                if sender.send(sending).await {
+                    known.settled();
+                }
                 drop(known);
                 drop(permit);
             });
         }
     }
 
-    async fn send(&self, sending: Sending) {
+    /// Whether what became of it is settled.
+    async fn send(&self, sending: Sending) -> bool {
         let clocked = self.parts.clock.boottime();
         // Paused since the mark: the call was not made, and saying so settles it.
         let result = if self.parts.membership.is_entitled(sending.node) {
@@ -221,7 +241,9 @@ impl Sender {
         };
         let took = self.parts.clock.boottime().saturating_sub(clocked);
         let settled = self.settle(&sending, result.clone()).await;
+        let is_settled = settled.is_ok();
         self.tell(&sending, &result, settled, took);
+        is_settled
     }
 
     async fn call(&self, sending: &Sending) -> crate::model::SendVerdict {

@@ -23,6 +23,10 @@ struct Known {
     /// Those without an answer so far.
     open: BTreeSet<u64>,
     sends: HashSet<SendKey>,
+    /// Those whose settlement was given up: their calls were made.
+    given_up: HashSet<SendKey>,
+    /// Marked by takes that were not heard of: nobody was called under these marks.
+    unheard: Vec<SendKey>,
     /// What the last look found and nobody knew, with the last take that may have made it.
     strange: HashMap<SendKey, u64>,
 }
@@ -34,10 +38,12 @@ pub(super) struct Taking {
     number: u64,
 }
 
-/// A send that is known until this is dropped, be it by a panic.
+/// A send that is known until this is dropped. Dropped without [`KnownSend::settled`], be it by a
+/// panic, it was given up.
 pub(super) struct KnownSend {
     underway: Arc<Underway>,
     send: SendKey,
+    is_settled: bool,
 }
 
 impl Underway {
@@ -58,6 +64,7 @@ impl Underway {
         KnownSend {
             underway: Arc::clone(self),
             send: (sending.id, sending.attempt),
+            is_settled: false,
         }
     }
 
@@ -65,12 +72,25 @@ impl Underway {
     /// one look.
     ///
     /// What a take has marked whose answer is still under way is not known here yet. So a send
-    /// is denied only when all takes have ended that were begun before it was seen first; takes
+    /// is judged only when all takes have ended that were begun before it was seen first; takes
     /// that were begun later hold up nothing, however closely they follow each other.
+    ///
+    /// Denied is what was given up. What no take was heard of is kept and told by
+    /// [`Underway::unheard`]: it was surely not sent, and can be settled as that.
     pub(super) fn keep(self: &Arc<Self>) -> KeepSends {
         let underway = Arc::clone(self);
         let before = std::mem::take(&mut self.known().strange);
         Arc::new(move |id, attempt| underway.known().keeps((id, attempt), &before))
+    }
+
+    /// The marks that the last look found and nobody was called under.
+    pub(super) fn unheard(&self) -> Vec<(OutgoingId, Attempt)> {
+        std::mem::take(&mut self.known().unheard)
+    }
+
+    /// These are unsure now: nothing more has to be known of them.
+    pub(super) fn forget_given_up(&self, ids: &[OutgoingId]) {
+        self.known().given_up.retain(|(id, _)| !ids.contains(id));
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -83,9 +103,16 @@ impl Known {
         if self.sends.contains(&send) {
             return true;
         }
+        if self.given_up.contains(&send) {
+            return false;
+        }
         let last = before.get(&send).copied().unwrap_or(self.begun);
         self.strange.insert(send, last);
-        self.open.first().is_some_and(|oldest| *oldest <= last)
+        let may_be_heard = self.open.first().is_some_and(|oldest| *oldest <= last);
+        if !may_be_heard {
+            self.unheard.push(send);
+        }
+        true
     }
 }
 
@@ -104,9 +131,20 @@ impl Drop for Taking {
     }
 }
 
+impl KnownSend {
+    /// The store knows what became of it.
+    pub(super) fn settled(&mut self) {
+        self.is_settled = true;
+    }
+}
+
 impl Drop for KnownSend {
     fn drop(&mut self) {
-        self.underway.known().sends.remove(&self.send);
+        let mut known = self.underway.known();
+        known.sends.remove(&self.send);
+        if !self.is_settled {
+            known.given_up.insert(self.send);
+        }
     }
 }
 
@@ -155,32 +193,45 @@ mod tests {
         assert!(keeps(&one), "a take under way keeps what it may have taken");
         taking.answered(&sends(std::slice::from_ref(&one)));
         let held = underway.hold(&one);
-        assert!(keeps(&one));
-        assert!(!keeps(&again), "another attempt is another send");
+        assert!(keeps(&one) && underway.unheard().is_empty());
+        assert!(keeps(&again));
+        let unheard = underway.unheard();
+        assert_eq!(unheard, [(again.id, 2)], "another attempt is another send");
         drop(held);
-        assert!(!keeps(&one));
+        assert!(!keeps(&one), "it was given up, and the call was made");
+        underway.forget_given_up(&[one.id]);
+        let mut held = underway.hold(&one);
+        held.settled();
+        drop(held);
+        assert!(keeps(&one), "settled: the store would not ask");
     }
 
     #[test]
     fn a_take_whose_answer_was_lost_keeps_nothing() {
         let underway = Arc::new(Underway::default());
-        let keeps = |id| underway.keep()(OutgoingId(id), 1);
+        let unheard = |id| {
+            assert!(underway.keep()(OutgoingId(id), 1));
+            underway.unheard().len()
+        };
         drop(underway.begin());
-        assert!(!keeps(1), "also what it commits only now");
+        assert_eq!(unheard(1), 1, "also what it commits only now");
         drop(underway.begin());
-        assert!(!keeps(2));
+        assert_eq!(unheard(2), 1);
     }
 
     #[test]
     fn takes_that_follow_each_other_without_a_pause_hold_up_no_doubt() {
         let underway = Arc::new(Underway::default());
-        let keeps = || underway.keep()(OutgoingId(1), 1);
+        let is_unheard = || {
+            assert!(underway.keep()(OutgoingId(1), 1));
+            !underway.unheard().is_empty()
+        };
         let first = underway.begin();
-        assert!(keeps(), "the first take may have made it");
+        assert!(!is_unheard(), "the first take may have made it");
         let second = underway.begin();
-        assert!(keeps(), "and may still say so");
+        assert!(!is_unheard(), "and may still say so");
         drop(first);
-        assert!(!keeps(), "the second was begun after it was seen");
+        assert!(is_unheard(), "the second was begun after it was seen");
         drop(second);
     }
 }

@@ -56,7 +56,7 @@ pub(super) fn of_result(attempt: Attempt, result: &SendResult) -> (Evidence, Fac
 pub(super) enum Silence {
     /// Its node was declared dead, or has left.
     NodeEnded,
-    /// Its node lives and knows nothing of it.
+    /// Its node lives, and has given up to say.
     NodeDenies,
 }
 
@@ -65,7 +65,7 @@ pub(super) enum Silence {
 pub(super) fn of_silence(attempt: Attempt, silence: Silence) -> (Evidence, Facts) {
     let reason = match silence {
         Silence::NodeEnded => "the process ended while sending",
-        Silence::NodeDenies => "what became of the send was lost inside the process",
+        Silence::NodeDenies => "what became of the send could not be written",
     };
     (Evidence::Lost(attempt), Facts::because(reason))
 }

@@ -77,26 +77,38 @@ impl Membership {
         DeliveryId::new(self.node(), self.deliveries.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Renews until `stop`, joins anew when declared dead, and declares others dead whose lease
-    /// is over.
+    /// Until `stop`: renews, joins anew when declared dead, and declares others dead whose lease
+    /// is over. Looking for those never holds up a renewal.
     pub async fn keep(&self, stop: CancellationToken) {
-        while !stop.is_cancelled() {
-            let pause = self.clock.sleep(self.timing.renew_every);
-            if stop.run_until_cancelled(pause).await.is_none() {
-                return;
-            }
+        tokio::join!(self.keep_lease(&stop), self.keep_reaping(&stop));
+    }
+
+    async fn keep_lease(&self, stop: &CancellationToken) {
+        while self.pause(stop).await {
             if let Err(error) = self.renew().await {
                 warn!(%error, "the lease could not be renewed");
-                continue;
             }
+        }
+    }
+
+    async fn keep_reaping(&self, stop: &CancellationToken) {
+        while self.pause(stop).await {
             match self.store.reap().await {
                 Ok(reaped) => reaped.iter().for_each(|dead| {
                     warn!(node.id = %dead.node, conversations = dead.conversations,
                           unsure = dead.unsure, "a node's lease was over: its work is free");
                 }),
+                // A store that is away has been told of by the renewal.
+                Err(StoreError::Unavailable(_)) => {}
                 Err(error) => error!(%error, "dead nodes could not be looked for"),
             }
         }
+    }
+
+    /// Waits until it is time again; `false` on `stop`.
+    async fn pause(&self, stop: &CancellationToken) -> bool {
+        let pause = self.clock.sleep(self.timing.renew_every);
+        stop.run_until_cancelled(pause).await.is_some()
     }
 
     /// Leaves in order: what is still held is free at once.

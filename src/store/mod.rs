@@ -102,10 +102,12 @@ pub trait Store: Send + Sync {
     async fn send(&self, send: SendRequest) -> Result<Sends, StoreError>;
 
     /// Makes unsure every outgoing that the store says `node` is sending but that `keep` denies:
-    /// a send whose answer was lost, or whose settlement was given up, must not hold back its
-    /// conversation for as long as the process runs. Its call may have been made, so it is never
-    /// sent again for this; a receipt settles it, or its wait ends. Answers those that became
-    /// unsure now.
+    /// a send whose settlement was given up must not hold back its conversation for as long as
+    /// the process runs. Its call may have been made, so it is never sent again for this; a
+    /// receipt settles it, or its wait ends. Answers those that became unsure now.
+    ///
+    /// What `keep` keeps though no answer of [`Store::send`] ever named it was surely not sent:
+    /// settle it as that.
     ///
     /// `keep` is asked with the outgoing and its attempt, perhaps more than once, and by what the
     /// store has shown before: what is settled or sent anew meanwhile stays as it is.

@@ -1,7 +1,7 @@
 //! Tests from outside: real processes, spoken to over HTTP.
 
-mod benches;
 mod behind_a_pooler;
+mod benches;
 mod busy_store;
 mod cluster;
 mod command_line;
@@ -18,8 +18,10 @@ mod front;
 mod honest_sends;
 mod in_order;
 mod killed;
+mod load;
 mod logs_keep_secrets;
 mod logs_tell;
+mod lost_answers;
 mod lost_send;
 mod once;
 mod one_person;

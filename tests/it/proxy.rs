@@ -86,7 +86,7 @@ async fn accept(listener: TcpListener, target: SocketAddr, mut state: watch::Rec
 
 async fn connection(near: TcpStream, target: SocketAddr, mut state: watch::Receiver<State>) {
     let cuts = state.borrow().cuts;
-    let carried = carry(near, target, state.clone());
+    let carried = carry(near, target, cuts, state.clone());
     tokio::select! {
         () = carried => {}
         // Or the proxy is dropped.
@@ -95,8 +95,8 @@ async fn connection(near: TcpStream, target: SocketAddr, mut state: watch::Recei
 }
 
 /// Carries bytes both ways until both ends have closed.
-async fn carry(near: TcpStream, target: SocketAddr, mut state: watch::Receiver<State>) {
-    if !passes(&mut state).await {
+async fn carry(near: TcpStream, target: SocketAddr, cuts: u32, mut state: watch::Receiver<State>) {
+    if !passes(&mut state, cuts).await {
         return;
     }
     let Ok(far) = TcpStream::connect(target).await else {
@@ -108,25 +108,28 @@ async fn carry(near: TcpStream, target: SocketAddr, mut state: watch::Receiver<S
     }
     let (near_read, near_write) = near.into_split();
     let (far_read, far_write) = far.into_split();
-    let there = forward(near_read, far_write, state.clone());
-    tokio::join!(there, forward(far_read, near_write, state));
+    let there = forward(near_read, far_write, cuts, state.clone());
+    tokio::join!(there, forward(far_read, near_write, cuts, state));
 }
 
-/// Waits while the wire holds; whether it passes then, or is cut.
-async fn passes(state: &mut watch::Receiver<State>) -> bool {
-    let decided = state.wait_for(|state| state.wire != Wire::Holds).await;
-    decided.is_ok_and(|state| state.wire == Wire::Passes)
+/// Waits while the wire holds; whether it passes then, or is cut, or was since `cuts`: what was
+/// held before a cut must not come through after it.
+async fn passes(state: &mut watch::Receiver<State>, cuts: u32) -> bool {
+    let is_decided = |state: &State| state.wire != Wire::Holds || state.cuts != cuts;
+    let decided = state.wait_for(is_decided).await;
+    decided.is_ok_and(|state| state.wire == Wire::Passes && state.cuts == cuts)
 }
 
 /// Forwards one direction until its end.
 async fn forward(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
+    cuts: u32,
     mut state: watch::Receiver<State>,
 ) {
     let mut buffer = vec![0; 16 * 1024];
     while let Ok(length) = from.read(&mut buffer).await {
-        let goes_on = passes(&mut state).await && length > 0;
+        let goes_on = passes(&mut state, cuts).await && length > 0;
         if !goes_on || to.write_all(&buffer[..length]).await.is_err() {
             return;
         }
@@ -194,6 +197,13 @@ async fn a_proxy_that_is_cut_closes_both_ends() {
     proxy.cut();
     proxy.pass();
     is_closed(&mut near).await;
+    // And what was held is lost.
+    let (mut near, mut far) = reach(&proxy, &listener).await;
+    proxy.hold();
+    near.write_all(b"a").await.expect("it is taken");
+    proxy.cut();
+    proxy.pass();
+    is_closed(&mut far).await;
     let (mut near, _far) = reach(&proxy, &listener).await;
     drop(proxy);
     is_closed(&mut near).await;

@@ -97,7 +97,7 @@ impl World {
         let file = format!("sqlite:{}", self.store().display());
         let (store, schema) = match &self.schema {
             Some(schema) => (schema.database(), schema.name()),
-            None => (file.as_str(), "none"),
+            None => (file.as_str(), "hapax"),
         };
         let (lease, renewal) = (LEASE.as_millis(), RENEWAL.as_millis());
         let (lease, renewal) = (format!("{lease}ms"), format!("{renewal}ms"));

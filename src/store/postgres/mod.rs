@@ -338,7 +338,7 @@ impl Store for PostgresStore {
 
     async fn reap(&self) -> Result<Vec<Reaped>, StoreError> {
         self.shared
-            .lease(Durability::Synced, async |tx: &mut Tx| node::reap(tx).await)
+            .synced(async |tx: &mut Tx| node::reap(tx).await)
             .await
     }
 
@@ -352,7 +352,11 @@ impl Store for PostgresStore {
 
     async fn claim(&self, claim: ClaimRequest) -> Result<Claimed, StoreError> {
         let body = async move |tx: &mut Tx| turn::claim(tx, &claim).await;
-        self.shared.as_node(claim.node, body).await
+        let claimed = self.shared.as_node(claim.node, body).await?;
+        if !claimed.turns.is_empty() {
+            self.shared.count(1);
+        }
+        Ok(claimed)
     }
 
     async fn free_unknown(&self, node: NodeId, keep: Keep) -> Result<Vec<Lease>, StoreError> {
@@ -394,7 +398,11 @@ impl Store for PostgresStore {
     async fn send(&self, send: SendRequest) -> Result<Sends, StoreError> {
         let node = send.node;
         let body = async move |tx: &mut Tx| sending::send(tx, &send).await;
-        self.shared.as_node(node, body).await
+        let sends = self.shared.as_node(node, body).await?;
+        if !sends.outgoings.is_empty() {
+            self.shared.count(1);
+        }
+        Ok(sends)
     }
 
     async fn doubt_unknown(

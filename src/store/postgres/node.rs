@@ -18,6 +18,9 @@ use crate::model::NodeId;
 /// lock, only the end of the node waits for it.
 pub(super) const IS_MEMBER: &str = "SELECT 1 FROM node WHERE id = $1 FOR KEY SHARE";
 
+/// Whether a node has a row now.
+pub(super) const IS_NODE: &str = "SELECT 1 FROM node WHERE id = $1";
+
 const JOIN: &str = "
     INSERT INTO node (lease_until, pid, joined_at) VALUES (now_ms() + $1, $2, now_ms())
     RETURNING id";
@@ -57,7 +60,12 @@ fn millis(duration: Duration) -> i64 {
 }
 
 const END: &str = "DELETE FROM node WHERE id = $1 RETURNING id";
-const END_LAPSED: &str = "DELETE FROM node WHERE lease_until <= now_ms() RETURNING id";
+// One whose row is locked is just being given something, or is ended by somebody else: the next
+// look finds it.
+const END_LAPSED: &str = "
+    WITH lapsed AS MATERIALIZED (
+        SELECT id FROM node WHERE lease_until <= now_ms() ORDER BY id FOR UPDATE SKIP LOCKED)
+    DELETE FROM node n USING lapsed WHERE n.id = lapsed.id RETURNING n.id";
 const HELD: &str = "SELECT conversation, node FROM pending WHERE node = ANY($1)";
 // The attempt stays counted: a message that kills its process must not be tried for ever.
 const FREE: &str = "

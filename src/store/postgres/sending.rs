@@ -6,7 +6,7 @@ use tokio_postgres::Row;
 
 use super::super::{SendRequest, Sending, Sends};
 use super::fault::Fault;
-use super::node::IS_MEMBER;
+use super::node::IS_NODE;
 use super::outbox::read_attempt;
 use super::parameter::parameters;
 use super::tx::Tx;
@@ -16,19 +16,25 @@ use crate::model::{
 
 // Locks the conversations of due heads, at most so many of each number that is not paused. Only
 // heads have a due time, and nothing is sent beside a send in question.
+//
+// The node's row is kept until the commit, so that nothing is given to one that is declared dead
+// meanwhile; but only where something is due: who locks a row has to wait for the disk.
 pub(super) const LOCK_DUE: &str = "
-    SELECT c.id
-      FROM number m
-      LEFT JOIN unnest($3::text[], $4::int8[]) AS b(number, budget) ON b.number = m.id
-     CROSS JOIN LATERAL (
-           SELECT o.conversation FROM outbox o
-            WHERE o.number = m.id AND o.due_at <= now_ms()
-              AND NOT EXISTS (SELECT 1 FROM outbox q
-                               WHERE q.conversation = o.conversation AND q.state IN (1, 2))
-            ORDER BY o.due_at LIMIT least($2, coalesce(b.budget, $2))) d
-      JOIN conversation c ON c.id = d.conversation
-     WHERE m.paused_until <= now_ms() AND EXISTS (SELECT 1 FROM node WHERE id = $1)
-     LIMIT $2
+    WITH due AS MATERIALIZED (
+        SELECT d.conversation
+          FROM number m
+          LEFT JOIN unnest($3::text[], $4::int8[]) AS b(number, budget) ON b.number = m.id
+         CROSS JOIN LATERAL (
+               SELECT o.conversation FROM outbox o
+                WHERE o.number = m.id AND o.due_at <= now_ms()
+                  AND NOT EXISTS (SELECT 1 FROM outbox q
+                                   WHERE q.conversation = o.conversation AND q.state IN (1, 2))
+                ORDER BY o.due_at LIMIT least($2, coalesce(b.budget, $2))) d
+         WHERE m.paused_until <= now_ms() LIMIT $2),
+    member AS MATERIALIZED (
+        SELECT 1 FROM node WHERE id = $1 AND EXISTS (SELECT 1 FROM due) FOR KEY SHARE)
+    SELECT c.id FROM due d JOIN conversation c ON c.id = d.conversation
+     WHERE EXISTS (SELECT 1 FROM member)
        FOR UPDATE OF c SKIP LOCKED";
 // Looked at again, now that nobody else can change it.
 const MARK: &str = "
@@ -59,7 +65,7 @@ pub(super) async fn send(tx: &mut Tx, send: &SendRequest) -> Result<Sends, Fault
         .iter()
         .map(|(number, budget)| (number.as_str().to_owned(), i64::from(*budget)))
         .unzip();
-    let member = tx.queue(IS_MEMBER, parameters![send.node.0]);
+    let member = tx.queue(IS_NODE, parameters![send.node.0]);
     let limit = i64::from(send.limit);
     let due = tx.queue(LOCK_DUE, parameters![send.node.0, limit, numbers, budgets]);
     let mut answers = tx.flush().await?;

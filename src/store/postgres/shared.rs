@@ -100,12 +100,8 @@ impl Shared {
         &self,
         body: impl AsyncFn(&mut Tx) -> Result<R, Fault>,
     ) -> Result<R, StoreError> {
-        let done = self
-            .transact(Durability::Synced, body)
-            .await
-            .map_err(StoreError::from)?;
-        self.count(1);
-        Ok(done)
+        let done = self.transact(Durability::Synced, body).await;
+        done.map_err(StoreError::from)
     }
 
     pub(super) async fn relaxed<R>(
@@ -125,11 +121,7 @@ impl Shared {
     ) -> Result<R, StoreError> {
         match self.transact(Durability::Synced, body).await {
             Err(Fault::DeadNode) => Err(StoreError::DeadNode(node)),
-            Err(fault) => Err(StoreError::from(fault)),
-            Ok(done) => {
-                self.count(1);
-                Ok(done)
-            }
+            done => done.map_err(StoreError::from),
         }
     }
 

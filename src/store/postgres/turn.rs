@@ -7,7 +7,7 @@ use tokio_postgres::Row;
 
 use super::super::{ClaimRequest, Claimed, ClaimedTurn, Policy, StoredMessage};
 use super::fault::Fault;
-use super::node::IS_MEMBER;
+use super::node::IS_NODE;
 use super::outbox::read_attempt;
 use super::parameter::{Key, parameters};
 use super::sending::read_wait;
@@ -17,13 +17,20 @@ use crate::model::{ContactId, ConversationId, Lease, NumberId, Timestamp, TurnId
 // The conditions on the conversation are looked at again under its lock; those on `pending` only
 // lead there. The turn's end is frozen at its first claim, so that a retry consumes the same
 // messages. An epoch never falls below its era's, so none is given out twice after a failover.
+//
+// The node's row is kept until the commit, so that nothing is given to one that is declared dead
+// meanwhile; but only where something is due: who locks a row has to wait for the disk.
 pub(super) const TAKE: &str = "
-    WITH due AS MATERIALIZED (
+    WITH member AS MATERIALIZED (
+        SELECT 1 FROM node
+         WHERE id = $1 AND EXISTS (SELECT 1 FROM pending WHERE due_at <= now_ms())
+           FOR KEY SHARE),
+    due AS MATERIALIZED (
         SELECT c.id, p.due_at
           FROM pending p JOIN conversation c ON c.id = p.conversation
          WHERE p.due_at <= now_ms() AND c.owner IS NULL AND c.next_seq - 1 > c.done_seq
            AND greatest(c.not_before, c.quiet_until) <= now_ms()
-           AND EXISTS (SELECT 1 FROM node WHERE id = $1)
+           AND EXISTS (SELECT 1 FROM member)
          ORDER BY p.due_at LIMIT $3 FOR UPDATE OF c SKIP LOCKED)
     UPDATE conversation c
        SET epoch = greatest(c.epoch, l.era << 40) + 1, owner = $1, claim = $2,
@@ -45,7 +52,7 @@ pub(super) async fn claim(tx: &mut Tx, claim: &ClaimRequest) -> Result<Claimed, 
     let messages_max: i64 = match claim.policy {
         Policy::Queue => 1,
     };
-    let member = tx.queue(IS_MEMBER, parameters![claim.node.0]);
+    let member = tx.queue(IS_NODE, parameters![claim.node.0]);
     let limit = i64::from(claim.limit);
     let taken = tx.queue(
         TAKE,

@@ -28,6 +28,8 @@ pub(super) enum Guard {
     DoubtUnknown,
     /// A take is registered before it is made, and kept until its answer.
     Taking,
+    /// A send whose settlement was given up is told from one that was never heard of.
+    GivenUp,
     /// Of one conversation at most one outgoing is in question.
     OneInQuestion,
     /// Whenever the head of the outbox may have changed, the new one is due.

@@ -137,18 +137,25 @@ impl Ledger {
         })
     }
 
-    /// Makes unsure what `node` is sending and `keep` denies.
+    /// Settles what `node` is sending and `keep` denies: unsure if the process had it and gave it
+    /// up; surely not sent if it never heard of it.
     pub(super) fn doubt_unknown(
         &mut self,
         node: Node,
         keep: impl Fn(u8, u8) -> bool,
+        was_given_up: impl Fn(u8, u8) -> bool,
         rules: Rules,
     ) {
         for at in 0..self.outbox.len() as u8 {
             if let Some(outgoing) = self.outbox[at as usize].filter(|of| of.node == Some(node))
                 && !keep(at, outgoing.attempt)
             {
-                self.settle(at, Evidence::Lost(u32::from(outgoing.attempt)), rules);
+                let attempt = u32::from(outgoing.attempt);
+                let evidence = match was_given_up(at, outgoing.attempt) {
+                    true => Evidence::Lost(attempt),
+                    false => Evidence::NotSent(attempt),
+                };
+                self.settle(at, evidence, rules);
             }
         }
     }

@@ -183,6 +183,11 @@ fn a_send_whose_answer_was_lost_strands_its_conversation_unless_it_is_doubted() 
 }
 
 #[test]
+fn a_send_that_was_given_up_and_is_taken_for_one_never_made_goes_out_twice() {
+    breaks(Guard::GivenUp, promises::SENT_ONCE);
+}
+
+#[test]
 fn a_take_under_way_that_is_not_registered_loses_its_sends() {
     breaks(Guard::Taking, promises::SENDS_HOLD);
 }

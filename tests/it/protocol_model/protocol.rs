@@ -100,7 +100,7 @@ impl Protocol {
             Step::HearSend { process } => hear_send(at(state, process)),
             Step::CallHandler { process, turn } => enter(state, process, turn, TurnPhase::Decided),
             Step::DropTurn { process, turn } => at(state, process).forget(turn),
-            Step::DropSend { process } => at(state, process).sending = None,
+            Step::DropSend { process } => drop_send(at(state, process)),
             Step::LookAtLease { process } => look_at_lease(at(state, process)),
             Step::CallGraph { process, outcome } => call_graph(state, process, outcome),
             Step::FailAccepted {
@@ -173,14 +173,21 @@ impl Protocol {
         }
     }
 
-    /// What the ledger says a node is sending and its process knows nothing of is unsure.
+    /// What the ledger says a node is sending and its process knows nothing of is unsure, or was
+    /// surely not sent.
     fn doubt_unknown(&self, state: &mut State, process: u8) {
         if self.rules.hold(Guard::DoubtUnknown) {
             let memory = state.processes[process as usize];
             let takes = self.rules.hold(Guard::Taking);
             let keep = |outgoing, attempt| memory.keeps_send(outgoing, attempt, takes);
             let node = Node::Of(process);
-            state.ledger.doubt_unknown(node, keep, self.rules);
+            let remembers = self.rules.hold(Guard::GivenUp);
+            let was_given_up =
+                |outgoing, attempt| remembers && memory.given_up == Some((outgoing, attempt));
+            state
+                .ledger
+                .doubt_unknown(node, keep, was_given_up, self.rules);
+            at(state, process).given_up = None;
         }
     }
 
@@ -253,6 +260,12 @@ fn hear_send(process: &mut Process) {
     if let Some(sending) = &mut process.sending {
         sending.phase = SendPhase::Marked;
     }
+}
+
+/// The settlement is given up; that there was a send is remembered.
+fn drop_send(memory: &mut Process) {
+    let sending = memory.sending.take().filter(|sending| !sending.is_past);
+    memory.given_up = sending.map(|sending| (sending.outgoing, sending.attempt));
 }
 
 /// Paused since the mark: the call is not made, and saying so settles it.

@@ -79,6 +79,8 @@ pub(super) struct Process {
     /// In the order of their epochs. Two, since one may be left from before a long pause.
     pub(super) turns: [Option<Turn>; 2],
     pub(super) sending: Option<Sending>,
+    /// A send whose settlement was given up, by outgoing and attempt: the call may have been made.
+    pub(super) given_up: Option<(u8, u8)>,
 }
 
 /// A process as a member of the ledger.
@@ -186,10 +188,11 @@ impl Process {
         membership: Membership::Outside,
         turns: [None; 2],
         sending: None,
+        given_up: None,
     };
 
     pub(super) fn is_idle(&self) -> bool {
-        self.turns[0].is_none() && self.sending.is_none()
+        self.turns[0].is_none() && self.sending.is_none() && self.given_up.is_none()
     }
 
     /// Whether the lease of the node that took this on surely still holds.
@@ -226,6 +229,7 @@ impl Process {
     /// What it holds is that of an earlier node from now on.
     pub(super) fn outlive_node(&mut self) {
         self.membership = Membership::Outside;
+        self.given_up = None;
         for turn in self.turns.iter_mut().flatten() {
             turn.is_past = true;
         }

@@ -384,6 +384,36 @@ async fn hot_rows_are_updated_on_their_page() {
     }
 }
 
+/// Where nothing is due, a look takes no transaction id, so that its end waits for no disk.
+#[tokio::test]
+async fn a_look_that_finds_nothing_writes_nothing() {
+    let schema = Schema::new();
+    let f = with(&schema).await;
+    f.append(vec![message(phone("1"), "a")]).await;
+    let turn = f.claim_one().await;
+    f.reply(&turn, &["one"]).await;
+    let sending = f.send_one().await;
+    f.accepted(&sending, "w").await;
+    let client = schema.client().await;
+    let settings = schema.settings().session();
+    let begin = format!("BEGIN; {settings}; SELECT set_config('hapax.now', '9999999', true)");
+    client.batch_execute(&begin).await.expect("begun");
+    let node = f.node.0;
+    let take = [turn::TAKE, sending::LOCK_DUE];
+    let taken = client
+        .query(take[0], &[&node, &1_i64, &64_i64, &1_i64])
+        .await;
+    assert!(taken.expect("asked").is_empty());
+    let (numbers, budgets) = (Vec::<String>::new(), Vec::<i64>::new());
+    let due = client
+        .query(take[1], &[&node, &64_i64, &numbers, &budgets])
+        .await;
+    assert!(due.expect("asked").is_empty());
+    let assigned = "SELECT pg_current_xact_id_if_assigned() IS NOT NULL";
+    let assigned: bool = client.query_one(assigned, &[]).await.expect("asked").get(0);
+    assert!(!assigned);
+}
+
 /// With statistics that favour it, the planner would sort everything that is pending.
 #[tokio::test]
 async fn a_claim_and_a_send_read_what_they_take_and_no_more() {
