@@ -61,7 +61,10 @@ async fn figures(State(parts): State<Arc<AdminParts>>) -> Response {
     match parts.store.backlog().await {
         Ok(backlog) => parts.metrics.waiting(&waiting(&backlog)),
         // Better the counters alone than none, when the store can't be read.
-        Err(error) => tracing::warn!(%error, "the backlog could not be read"),
+        Err(error) => {
+            parts.metrics.waiting_unknown();
+            tracing::warn!(%error, "the backlog could not be read");
+        }
     }
     let commits = parts.store.commits();
     parts.metrics.store(commits.commits, commits.writes);

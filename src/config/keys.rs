@@ -278,7 +278,7 @@ pub(super) const KEYS: &[Key] = &[
         "HAPAX_STORE_STATEMENT_TIMEOUT",
         "10s",
     ),
-    text("store.lock_timeout", "HAPAX_STORE_LOCK_TIMEOUT", "3s"),
+    text("store.lock_timeout", "HAPAX_STORE_LOCK_TIMEOUT", "7s"),
     text("store.pooler", "HAPAX_STORE_POOLER", "none"),
     text(
         "store.async_failover",

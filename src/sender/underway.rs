@@ -71,9 +71,11 @@ impl Underway {
     /// The question that [`Store::doubt_unknown`](crate::store::Store::doubt_unknown) asks, for
     /// one look.
     ///
-    /// What a take has marked whose answer is still under way is not known here yet. So a send
-    /// is judged only when all takes have ended that were begun before it was seen first; takes
-    /// that were begun later hold up nothing, however closely they follow each other.
+    /// What a take has marked whose answer is still under way is not known here yet, and what the
+    /// store has shown may have been settled before it is asked here. So a send is judged only
+    /// when it is seen a second time, and when all takes have ended that were begun before it was
+    /// seen first; takes that were begun later hold up nothing, however closely they follow each
+    /// other.
     ///
     /// Denied is what was given up. What no take was heard of is kept and told by
     /// [`Underway::unheard`]: it was surely not sent, and can be settled as that.
@@ -106,10 +108,11 @@ impl Known {
         if self.given_up.contains(&send) {
             return false;
         }
-        let last = before.get(&send).copied().unwrap_or(self.begun);
+        let seen = before.get(&send).copied();
+        let last = seen.unwrap_or(self.begun);
         self.strange.insert(send, last);
         let may_be_heard = self.open.first().is_some_and(|oldest| *oldest <= last);
-        if !may_be_heard {
+        if seen.is_some() && !may_be_heard {
             self.unheard.push(send);
         }
         true
@@ -194,22 +197,31 @@ mod tests {
         taking.answered(&sends(std::slice::from_ref(&one)));
         let held = underway.hold(&one);
         assert!(keeps(&one) && underway.unheard().is_empty());
-        assert!(keeps(&again));
+        assert!(keeps(&again) && underway.unheard().is_empty());
+        assert!(keeps(&again), "seen a second time");
         let unheard = underway.unheard();
         assert_eq!(unheard, [(again.id, 2)], "another attempt is another send");
         drop(held);
         assert!(!keeps(&one), "it was given up, and the call was made");
         underway.forget_given_up(&[one.id]);
         let mut held = underway.hold(&one);
+        // The store has shown it, and asks only after it was settled.
+        let keep = underway.keep();
         held.settled();
         drop(held);
-        assert!(keeps(&one), "settled: the store would not ask");
+        assert!(keep(one.id, 1));
+        assert!(
+            underway.unheard().is_empty(),
+            "it is not there at a next look"
+        );
     }
 
     #[test]
     fn a_take_whose_answer_was_lost_keeps_nothing() {
         let underway = Arc::new(Underway::default());
         let unheard = |id| {
+            assert!(underway.keep()(OutgoingId(id), 1));
+            assert!(underway.unheard().is_empty(), "not at the first look");
             assert!(underway.keep()(OutgoingId(id), 1));
             underway.unheard().len()
         };

@@ -47,6 +47,10 @@ pub const ALL: &[(&str, &str)] = &[
         "Business numbers that can not send at the moment",
     ),
     (
+        "hapax_store_up",
+        "1 if the ledger could be read for these figures; 0: the other gauges are old",
+    ),
+    (
         "hapax_deliveries_total",
         "Deliveries from Meta, by the HTTP status they were answered",
     ),
@@ -157,6 +161,7 @@ struct Series {
     outgoing_unsure: Level,
     dead_letters_open: Level,
     numbers_paused: Level,
+    store_up: Level,
     deliveries: Family<ByAnswer, Counter>,
     ingest: Histogram,
     events: Family<ByVerdict, Counter>,
@@ -210,6 +215,7 @@ impl Metrics {
             outgoing_unsure: names.add("hapax_outgoing_unsure", Level::default()),
             dead_letters_open: names.add("hapax_dead_letters_open", Level::default()),
             numbers_paused: names.add("hapax_numbers_paused", Level::default()),
+            store_up: names.add("hapax_store_up", Level::default()),
             deliveries: names.add("hapax_deliveries_total", Family::default()),
             ingest: names.add("hapax_ingest_seconds", Histogram::new(INGEST_BUCKETS)),
             events: names.add("hapax_events_total", Family::default()),
@@ -313,6 +319,12 @@ impl Metrics {
         for (gauge, level) in levels {
             gauge.set(i64::try_from(level).unwrap_or(i64::MAX));
         }
+        self.0.store_up.set(1);
+    }
+
+    /// What waits is not known now: the gauges stay as they were, and say so.
+    pub fn waiting_unknown(&self) {
+        self.0.store_up.set(0);
     }
 
     /// What the store has committed since it was opened. To be set before [`Metrics::render`].

@@ -37,6 +37,10 @@ struct Step {
 
 impl Scene {
     async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    async fn start_with(settings: &[(&str, &str)]) -> Self {
         let cluster = Cluster::start(&[]).await;
         let target: SocketAddr = ([127, 0, 0, 1], cluster.port()).into();
         let proxy = Proxy::start(target).await;
@@ -48,6 +52,7 @@ impl Scene {
         all.push(("HAPAX_STORE_LOCK_TIMEOUT", "60s"));
         all.push(("HAPAX_STORE_WAIT_MAX", "60s"));
         all.push(("HAPAX_NODE_LEASE_TTL", "60s"));
+        all.extend(settings);
         let node = world.node(&all).await;
         let admin = connect(&cluster.admin_url()).await.expect("a connection");
         Self {
@@ -164,6 +169,26 @@ async fn a_delivery_that_no_standby_has_is_not_answered_200() {
     scene.synchronous("").await;
     assert_eq!(scene.post(&body).await.expect("no panic"), Some(200));
     assert_eq!(scene.node.figures().await.duplicates(), 1);
+    scene.ends_with(&["hello"]).await;
+}
+
+/// Nobody cancels the wait; but who waits for the answer does not do so for ever, and then the
+/// server is told to stop.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_no_standby_takes_leaves_nothing_behind_on_the_server() {
+    let briefly = [
+        ("HAPAX_STORE_STATEMENT_TIMEOUT", "1s"),
+        ("HAPAX_STORE_LOCK_TIMEOUT", "1s"),
+    ];
+    let scene = Scene::start_with(&briefly).await;
+    scene.synchronous("nobody").await;
+    let body = scene.body("hello");
+    let post = scene.post(&body);
+    scene.one_waits(&waiting("a.pid")).await;
+    assert_eq!(post.await.expect("no panic"), Some(503));
+    until_number(&scene.world, &scene.admin, &waiting("a.pid"), 0).await;
+    scene.synchronous("").await;
+    assert_eq!(scene.post(&body).await.expect("no panic"), Some(200));
     scene.ends_with(&["hello"]).await;
 }
 

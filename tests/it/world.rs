@@ -394,7 +394,9 @@ impl Figures {
 
     /// Nothing waits, and nothing is under way.
     pub(crate) fn is_settled(&self) -> bool {
-        self.sum("hapax_messages_pending", "") == 0 && self.sum("hapax_outgoing_open", "") == 0
+        let is_known = self.sum("hapax_store_up", "") == 1;
+        let waits = ["hapax_messages_pending", "hapax_outgoing_open"];
+        is_known && waits.iter().all(|name| self.sum(name, "") == 0)
     }
 
     pub(crate) fn duplicates(&self) -> u64 {

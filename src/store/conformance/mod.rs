@@ -80,6 +80,7 @@ macro_rules! conformance {
                 a_receipt_of_another_store_is_not_ours,
                 a_failed_receipt_makes_a_dead_letter,
                 a_rate_limit_by_receipt_is_tried_again_in_its_place,
+                a_back_off_stands_beside_other_news_of_its_delivery,
                 a_late_receipt_closes_a_dead_letter,
             ],
             retention: [

@@ -164,6 +164,19 @@ pub(in crate::store) async fn a_rate_limit_by_receipt_is_tried_again_in_its_plac
     assert_eq!(f.send_one().await.body, "two");
 }
 
+pub(in crate::store) async fn a_back_off_stands_beside_other_news_of_its_delivery(f: Fixture) {
+    f.answered_turn("1", "a", &["one", "two"]).await;
+    let first = f.send_one().await;
+    f.accepted(&first, "w1").await;
+    let second = f.send_one().await;
+    let sent = receipt("w2", "sent", Some(second.tag.to_string()));
+    f.append(vec![failed(&first, "w1", FailureClass::PairRate), sent])
+        .await;
+    assert!(f.send().await.is_empty(), "too fast: it waits");
+    f.wait(15);
+    assert_eq!(f.send_one().await.id, first.id);
+}
+
 pub(in crate::store) async fn a_late_receipt_closes_a_dead_letter(f: Fixture) {
     let sending = one_unsure(&f).await;
     for _ in 0..20 {

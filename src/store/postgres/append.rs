@@ -110,8 +110,10 @@ async fn append(tx: &mut Tx, arriving: &[Arriving<'_>]) -> Result<Vec<AppendedEv
 
     let places = place(tx, &new.messages, &resolved, next)?;
     let raw = raw.map(|slot| answers.take(slot)).unwrap_or_default();
-    receipts::queue_news(tx, &raw, &new.repeated);
     let outgoings = receipts::receive(tx, book, &targets, &new.receipts).await?;
+    if !new.repeated.is_empty() {
+        receipts::queue_news(tx, &raw, &new.receipts, &new.repeated);
+    }
     queue_notices(tx, &new.notices);
     gate.write(tx);
 

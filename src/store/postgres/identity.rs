@@ -191,8 +191,7 @@ impl People {
         };
         let recipient = aliases.recipient().map(|recipient| recipient.encode());
         let recipient = storable(&recipient.unwrap_or_default());
-        self.made
-            .push((owner, storable(number.as_str()), recipient));
+        self.made.push((owner, indexed(number.as_str()), recipient));
         owner
     }
 

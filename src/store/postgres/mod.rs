@@ -136,6 +136,7 @@ impl PostgresStore {
         drop(connection);
         let wait_max = settings.connect_timeout + GRACE;
         let shared = Arc::new(Shared {
+            connector: Arc::clone(&connector),
             pool: Pool::new(&connector, settings.connections, wait_max, &clock),
             leases: Pool::new(&connector, 1, wait_max, &clock),
             session: Arc::new(session),

@@ -26,6 +26,8 @@ const JOIN: &str = "
     RETURNING id";
 
 pub(super) async fn join(tx: &mut Tx, ttl: Duration) -> Result<NodeId, Fault> {
+    // After a failover ids jump first, or a lost one were given again.
+    tx.flush().await?;
     let joined = tx.queue(
         JOIN,
         parameters![millis(ttl), i64::from(std::process::id())],

@@ -116,7 +116,9 @@ impl Book {
                 OutgoingState::Pending => now.after(facts.retry_after.unwrap_or(Duration::ZERO)),
                 _ => now,
             };
-            self.heads.insert(standing.conversation, at);
+            // Of a back-off and a plain wake-up the back-off counts.
+            let head = self.heads.entry(standing.conversation).or_insert(at);
+            *head = at.max(*head);
         }
     }
 

@@ -54,12 +54,12 @@ pub(super) fn queue_targets<'a>(
         return None;
     }
     let tagged = receipts.iter().filter_map(|(number, receipt)| {
-        Some((tag_of(tx, receipt)?.outgoing.0, storable(number.as_str())))
+        Some((tag_of(tx, receipt)?.outgoing.0, indexed(number.as_str())))
     });
     let (ids, numbers_of_ids): (Vec<i64>, Vec<String>) = tagged.unzip();
     let (numbers, wamids): (Vec<String>, Vec<String>) = receipts
         .iter()
-        .map(|(number, receipt)| (storable(number.as_str()), indexed(receipt.wamid.as_str())))
+        .map(|(number, receipt)| (indexed(number.as_str()), indexed(receipt.wamid.as_str())))
         .unzip();
     Some(TargetSlots(
         tx.queue(BY_TAG, parameters![ids, numbers_of_ids]),
@@ -106,7 +106,7 @@ impl Targets {
         let tag = tag_of(tx, one.receipt).filter(|tag| self.tagged.contains(&tag.outgoing));
         let name = || {
             (
-                storable(one.number.as_str()),
+                indexed(one.number.as_str()),
                 indexed(one.receipt.wamid.as_str()),
             )
         };
@@ -184,7 +184,7 @@ fn place<'a>(
             && !book.is_known_as(id, &one.receipt.wamid)
         {
             let name = (
-                storable(one.number.as_str()),
+                indexed(one.number.as_str()),
                 indexed(one.receipt.wamid.as_str()),
             );
             learnt.add(name.0, name.1, id);
@@ -200,7 +200,7 @@ fn place<'a>(
             placed.one.number.as_str(),
             placed.one.receipt.wamid.as_str(),
         );
-        placed.outgoing = learnt.get(&storable(number), &indexed(wamid));
+        placed.outgoing = learnt.get(&indexed(number), &indexed(wamid));
     }
     placed
 }
@@ -211,7 +211,7 @@ fn queue_parked(tx: &mut Tx, placed: &[Placed<'_>]) -> Option<Slot> {
         .map(|placed| {
             let one = &placed.one;
             (
-                storable(one.number.as_str()),
+                indexed(one.number.as_str()),
                 indexed(one.receipt.wamid.as_str()),
             )
         })
@@ -248,7 +248,7 @@ fn keep(tx: &mut Tx, placed: &mut [Placed<'_>]) {
             .collect::<Vec<_>>(),
         placed
             .iter()
-            .map(|p| storable(p.one.number.as_str()))
+            .map(|p| indexed(p.one.number.as_str()))
             .collect::<Vec<_>>(),
         placed
             .iter()
@@ -297,12 +297,18 @@ pub(super) fn queue_raw(tx: &mut Tx, repeated: &[(EventKey, &Receipt)]) -> Optio
     (!keys.is_empty()).then(|| tx.queue(RAW, parameters![keys]))
 }
 
-/// Queues what they add.
-pub(super) fn queue_news(tx: &mut Tx, rows: &[Row], repeated: &[(EventKey, &Receipt)]) {
-    let kept: BTreeMap<EventKey, String> = rows
+/// Queues what they add, to what is kept and to what came new in this batch, which is kept by now.
+pub(super) fn queue_news(
+    tx: &mut Tx,
+    rows: &[Row],
+    new: &[NewReceipt<'_>],
+    repeated: &[(EventKey, &Receipt)],
+) {
+    let kept = rows
         .iter()
-        .map(|row| (row.get::<_, Key>(0).into(), row.get(1)))
-        .collect();
+        .map(|row| (row.get::<_, Key>(0).into(), row.get(1)));
+    let new = new.iter().map(|one| (one.key, one.receipt.raw.clone()));
+    let kept: BTreeMap<EventKey, String> = kept.chain(new).collect();
     let mut changed: BTreeMap<EventKey, String> = BTreeMap::new();
     for (key, receipt) in repeated {
         let Some(before) = changed.get(key).or_else(|| kept.get(key)) else {

@@ -21,16 +21,16 @@ use crate::model::{
 // meanwhile; but only where something is due: who locks a row has to wait for the disk.
 pub(super) const LOCK_DUE: &str = "
     WITH due AS MATERIALIZED (
-        SELECT d.conversation
+        SELECT d.conversation, d.due_at
           FROM number m
           LEFT JOIN unnest($3::text[], $4::int8[]) AS b(number, budget) ON b.number = m.id
          CROSS JOIN LATERAL (
-               SELECT o.conversation FROM outbox o
+               SELECT o.conversation, o.due_at FROM outbox o
                 WHERE o.number = m.id AND o.due_at <= now_ms()
                   AND NOT EXISTS (SELECT 1 FROM outbox q
                                    WHERE q.conversation = o.conversation AND q.state IN (1, 2))
                 ORDER BY o.due_at LIMIT least($2, coalesce(b.budget, $2))) d
-         WHERE m.paused_until <= now_ms() LIMIT $2),
+         WHERE m.paused_until <= now_ms() ORDER BY d.due_at LIMIT $2),
     member AS MATERIALIZED (
         SELECT 1 FROM node WHERE id = $1 AND EXISTS (SELECT 1 FROM due) FOR KEY SHARE)
     SELECT c.id FROM due d JOIN conversation c ON c.id = d.conversation

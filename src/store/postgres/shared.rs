@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::super::StoreError;
+use super::address::Connector;
 use super::fault::Fault;
 use super::pool::Pool;
 use super::tx::{Durability, Session, Tx};
@@ -20,6 +21,7 @@ use crate::model::NodeId;
 /// What the parts of a store share.
 pub(super) struct Shared {
     pub(super) pool: Pool,
+    pub(super) connector: Arc<Connector>,
     /// Apart, so that a lease never waits for a connection.
     pub(super) leases: Pool,
     pub(super) session: Arc<Session>,
@@ -33,6 +35,8 @@ pub(super) struct Shared {
     pub(super) stop: CancellationToken,
 }
 
+/// How long telling the server to stop may take.
+const CANCEL_MAX: Duration = Duration::from_secs(5);
 /// How often a transaction is tried that collided with others.
 const TRIES: u32 = 8;
 impl Shared {
@@ -76,11 +80,7 @@ impl Shared {
         };
         let done = match self.clock.timeout(self.transaction_max, whole).await {
             Ok(done) => done,
-            Err(_) if tx.may_be_committed() => Err(Fault::Lost),
-            Err(_) => Err(Fault::Unavailable(format!(
-                "no answer of the database within {:?}",
-                self.transaction_max
-            ))),
+            Err(_) => Err(self.give_up(&tx)),
         };
         match &done {
             Ok(_) => self.wake.tell(tx.woke_turns, tx.woke_sends),
@@ -88,6 +88,23 @@ impl Shared {
             Err(_) => {}
         }
         done
+    }
+
+    /// The server is told to stop: without a word it would go on waiting for a synchronous standby
+    /// that is away, with its locks, though nobody waits for it any more.
+    fn give_up(&self, tx: &Tx) -> Fault {
+        if let Some(token) = tx.cancel_token() {
+            let (tls, clock) = (self.connector.tls(), self.clock.clone());
+            self.tasks.spawn(async move {
+                // If it can't be told, the server's own time-outs have to do.
+                let _ = clock.timeout(CANCEL_MAX, token.cancel_query(tls)).await;
+            });
+        }
+        if tx.may_be_committed() {
+            return Fault::Lost;
+        }
+        let limit = self.transaction_max;
+        Fault::Unavailable(format!("no answer of the database within {limit:?}"))
     }
 
     /// A transaction that carried so many operations is on disk.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Row, SimpleQueryMessage};
+use tokio_postgres::{CancelToken, Row, SimpleQueryMessage};
 
 use super::fault::{Fault, classify, refuses_commit};
 use super::parameter::Parameter;
@@ -182,6 +182,13 @@ impl Tx {
     /// Whether a commit was sent that was not answered.
     pub(super) fn may_be_committed(&self) -> bool {
         self.state == State::Committing
+    }
+
+    /// With which the server is told to stop what this transaction makes it do.
+    pub(super) fn cancel_token(&self) -> Option<CancelToken> {
+        self.connection
+            .as_ref()
+            .map(|lent| lent.client.cancel_token())
     }
 
     /// Undoes everything, so that the connection can be used again.

@@ -7,6 +7,8 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -28,6 +30,8 @@ pub struct Connector {
     tls: MakeRustlsConnect,
     clock: Clock,
     limit: Duration,
+    /// Which place is tried first.
+    begin: Arc<AtomicUsize>,
 }
 
 /// The other half of a connection: it carries what its [`Client`] says, and what the server says
@@ -146,6 +150,7 @@ impl Connector {
             address,
             tls,
             clock,
+            begin: Arc::default(),
         }
     }
 
@@ -159,28 +164,36 @@ impl Connector {
         self.tls.clone()
     }
 
-    /// Connects to the first server that will do, in the order of the address. Each address of
-    /// each server, and each name to be resolved, has `connect_timeout` for everything: TCP, TLS,
-    /// the password, and whether it takes writes. `sslmode=prefer` may try one twice.
+    /// Connects to the first server that will do, in the order of the address, beginning with the
+    /// one that did last. Dropped while a silent server is waited for, the next call goes on with
+    /// the one after it: who waits less than all of them take gets there all the same.
+    ///
+    /// Each address of each server has `connect_timeout` for everything: TCP, TLS, the password,
+    /// and whether it takes writes; each name to be resolved a quarter of it. `sslmode=prefer` may
+    /// try one twice.
     ///
     /// # Errors
     /// No server will do. Nothing is left open, and trying again may help.
     pub async fn connect(&self) -> Result<(Client, Messages), ConnectError> {
         let mut tried = Vec::new();
+        let mut places = Vec::new();
         for server in self.shuffled(self.address.servers.clone()) {
-            let places = match self.places(&server).await {
-                Ok(places) => places,
-                Err(cause) => {
-                    tried.push((server.to_string(), cause));
-                    continue;
+            match self.places(&server).await {
+                Ok(found) => places.extend(found),
+                Err(cause) => tried.push((server.to_string(), cause)),
+            }
+        }
+        let begin = self.begin.load(Ordering::Relaxed);
+        for at in (0..places.len()).map(|step| (begin + step) % places.len()) {
+            self.begin.store(at + 1, Ordering::Relaxed);
+            match self.open(&places[at]).await {
+                Ok(opened) => {
+                    self.begin.store(at, Ordering::Relaxed);
+                    return Ok(opened);
                 }
-            };
-            for place in places {
-                match self.open(&place).await {
-                    Ok(opened) => return Ok(opened),
-                    Err(causes) => {
-                        tried.extend(causes.into_iter().map(|cause| (place.to_string(), cause)));
-                    }
+                Err(causes) => {
+                    let place = places[at].to_string();
+                    tried.extend(causes.into_iter().map(|cause| (place.clone(), cause)));
                 }
             }
         }
@@ -194,10 +207,12 @@ impl Connector {
             return Ok(vec![server.clone()]);
         };
         let lookup = tokio::net::lookup_host((name.as_str(), server.port));
-        let found = match self.clock.timeout(self.limit, lookup).await {
+        // A part of the time: the other names are resolved before anybody is called.
+        let limit = self.limit / 4;
+        let found = match self.clock.timeout(limit, lookup).await {
             Ok(Ok(found)) => found,
             Ok(Err(error)) => return Err(Cause::Unknown(error)),
-            Err(_) => return Err(Cause::Late(self.limit)),
+            Err(_) => return Err(Cause::Late(limit)),
         };
         let mut ips: Vec<IpAddr> = found.map(|address| address.ip()).collect();
         ips.dedup();

@@ -112,4 +112,5 @@ mod pooled {
     conformance!(crate::store::postgres::tests::pooled::open);
 }
 
+mod cost;
 mod own;
