@@ -13,7 +13,7 @@ use crate::app::{self, Listeners, Parts, Running};
 use crate::clock::Clock;
 use crate::config::{self, Config, Sources};
 use crate::model::Secret;
-use crate::simulator::checker::Report;
+use crate::simulator::checker::{Breach, Report};
 use crate::simulator::graph::{Graph, GraphSettings};
 use crate::simulator::history::{History, Progress};
 use crate::simulator::rehearsal::{Rehearsal, Settings};
@@ -190,7 +190,7 @@ impl Dev {
         let missing = match self.bot {
             // Whether a bot of your own replies, and with what, is its own affair.
             Some(_) => report.messages.saturating_sub(handled),
-            None => report.missing.count,
+            None => report.count(Breach::Missing),
         };
         let rows = [
             ("deliveries", report.deliveries),
@@ -198,7 +198,7 @@ impl Dev {
             ("duplicates refused", refused),
             ("messages handled", handled),
             ("replies sent", report.replies),
-            ("order violations", report.order_violations.count),
+            ("order violations", report.count(Breach::Order)),
             ("missing", missing),
         ];
         println!();

@@ -18,7 +18,9 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use super::gate::Gate;
+use super::history::History;
 use super::payload::{hmac_sha256, sign};
+use super::record::{Asked, Asking};
 use super::script::{Answer, Script};
 use super::server::{Hangup, Port, Server};
 use crate::clock::{Clock, Elapsed};
@@ -43,6 +45,8 @@ pub enum Proof {
 pub struct Call {
     /// Its place among all beginnings and ends of calls.
     pub began: u64,
+    /// Its number, which no other call has; the one in the history, if it is recorded there.
+    pub number: u64,
     /// The place of its end; `None` while it runs and when it was cut.
     pub ended: Option<u64>,
     /// All headers.
@@ -80,23 +84,31 @@ impl Call {
         self.header("x-hapax-conversation")
     }
 
+    /// The ids of its messages, of Meta's envelope or of a list `messages`.
+    pub fn wamids(&self) -> Vec<String> {
+        let id = |message: &Value| message["id"].as_str().map(str::to_owned);
+        self.messages().iter().filter_map(id).collect()
+    }
+
     /// The texts of its messages, one a line: of Meta's envelope or of a list `messages`.
     pub fn text(&self) -> String {
+        let text = |m: &Value| {
+            let text = m["text"].as_str().or_else(|| m["text"]["body"].as_str());
+            text.map(str::to_owned)
+        };
+        let messages = self.messages();
+        let texts: Vec<String> = messages.iter().filter_map(text).collect();
+        texts.join("\n")
+    }
+
+    fn messages(&self) -> Vec<Value> {
         let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
         let changes = list(&self.json["entry"])
             .into_iter()
             .flat_map(|e| list(&e["changes"]));
         let mut messages = list(&self.json["messages"]);
         messages.extend(changes.flat_map(|change| list(&change["value"]["messages"])));
-        let text = |m: &Value| {
-            let text = m["text"].as_str().or_else(|| m["text"]["body"].as_str());
-            text.map(str::to_owned)
-        };
         messages
-            .iter()
-            .filter_map(text)
-            .collect::<Vec<_>>()
-            .join("\n")
     }
 }
 
@@ -114,6 +126,7 @@ struct Inner {
 struct Service {
     secret: Secret,
     clock: Clock,
+    history: Option<Arc<History>>,
     script: Script<Call, Answer>,
     gate: Gate,
     calls: Mutex<Calls>,
@@ -141,9 +154,22 @@ impl Bot {
     /// # Errors
     /// When no port can be had.
     pub fn start(secret: Secret, clock: Clock) -> io::Result<Self> {
+        Self::start_with(secret, None, clock)
+    }
+
+    /// The same, and every call goes into the history and not into [`Bot::calls`].
+    ///
+    /// # Errors
+    /// When no port can be had.
+    pub fn recording(secret: Secret, history: Arc<History>, clock: Clock) -> io::Result<Self> {
+        Self::start_with(secret, Some(history), clock)
+    }
+
+    fn start_with(secret: Secret, history: Option<Arc<History>>, clock: Clock) -> io::Result<Self> {
         let service = Arc::new(Service {
             secret,
             clock: clock.clone(),
+            history,
             script: Script::new(Answer::Status(200)),
             gate: Gate::open(),
             calls: Mutex::default(),
@@ -287,11 +313,10 @@ impl Service {
         self.changed.send_modify(|changes| *changes += 1);
     }
 
-    fn begin(&self, headers: HeaderMap, body: Bytes) -> (usize, Call) {
-        let mut calls = self.calls();
-        calls.mark += 1;
-        let call = Call {
-            began: calls.mark,
+    fn begin(&self, headers: HeaderMap, body: Bytes) -> (Place, Call) {
+        let mut call = Call {
+            began: 0,
+            number: 0,
             ended: None,
             proof: prove(&headers, &body, &self.secret),
             json: serde_json::from_slice(&body).unwrap_or_default(),
@@ -299,31 +324,73 @@ impl Service {
             body,
             status: None,
         };
-        calls.all.push(call.clone());
-        let index = calls.all.len() - 1;
-        drop(calls);
+        let place = match &self.history {
+            Some(history) => {
+                let asking = history.asked(self.asked(&call));
+                call.number = asking.number;
+                Place::History(asking)
+            }
+            None => {
+                let mut calls = self.calls();
+                calls.mark += 1;
+                (call.began, call.number) = (calls.mark, calls.mark);
+                calls.all.push(call.clone());
+                Place::Own(calls.all.len() - 1)
+            }
+        };
         self.changed();
-        (index, call)
+        (place, call)
     }
+
+    fn asked(&self, call: &Call) -> Asked {
+        Asked {
+            began: 0,
+            began_at: self.clock.boottime(),
+            ended: None,
+            status: None,
+            replies: 0,
+            conversation: call.conversation().to_owned(),
+            turn: call.header("x-hapax-turn").to_owned(),
+            wamids: call.wamids(),
+            is_signed: call.proof == Proof::Valid,
+        }
+    }
+
+    fn end(&self, place: Place, status: Option<u16>, replies: usize) {
+        match (place, &self.history) {
+            (Place::History(asking), Some(history)) => history.said(asking, status, replies),
+            (Place::Own(index), _) => {
+                let mut calls = self.calls();
+                calls.mark += 1;
+                let mark = calls.mark;
+                let call = &mut calls.all[index];
+                call.ended = Some(mark);
+                call.status = status;
+            }
+            (Place::History(_), None) => {}
+        }
+        self.changed();
+    }
+}
+
+/// Where a call is recorded.
+#[derive(Clone, Copy)]
+enum Place {
+    Own(usize),
+    History(Asking),
 }
 
 /// Marks the end of a call, also when it is cut: its handler is dropped then.
 struct Running<'a> {
     service: &'a Service,
-    index: usize,
+    place: Place,
     status: Option<u16>,
+    replies: usize,
 }
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        let mut calls = self.service.calls();
-        calls.mark += 1;
-        let mark = calls.mark;
-        let call = &mut calls.all[self.index];
-        call.ended = Some(mark);
-        call.status = self.status;
-        drop(calls);
-        self.service.changed();
+        self.service.end(self.place, self.status, self.replies);
     }
 }
 
@@ -333,11 +400,12 @@ async fn receive(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let (index, call) = service.begin(headers, body);
+    let (place, call) = service.begin(headers, body);
     let mut running = Running {
         service: &service,
-        index,
+        place,
         status: None,
+        replies: 0,
     };
     // A gate nobody opens ends like a client that gives up.
     let _ = service.clock.timeout(HELD_MAX, service.gate.pass()).await;
@@ -349,7 +417,15 @@ async fn receive(
                     .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
                     .into_response();
             }
-            Answer::Json(make) => break Json(make(&call.json)).into_response(),
+            Answer::Json(make) => {
+                let answer = make(&call);
+                running.replies = answer["replies"].as_array().map_or(1, Vec::len);
+                break Json(answer).into_response();
+            }
+            Answer::Delay(wait, then) => {
+                service.clock.sleep(wait).await;
+                answer = *then;
+            }
             Answer::Hold(gate, then) => {
                 let _ = service.clock.timeout(HELD_MAX, gate.pass()).await;
                 answer = *then;

@@ -30,6 +30,8 @@ use crate::clock::{Clock, Elapsed};
 use crate::model::Secret;
 
 const TEXT_MAX: usize = 4096;
+/// Errors of Meta's own service: the message may be out all the same.
+const LEAVE_DOUBT: [i64; 6] = [1, 2, 131_000, 131_016, 131_057, 133_004];
 const BODY_MAX: usize = 1 << 20;
 const HELD_MAX: Duration = Duration::from_secs(600);
 const STATUS_LIMIT: Duration = Duration::from_secs(10);
@@ -233,7 +235,12 @@ impl Service {
             return false;
         };
         let person = self.person(&sent.recipient);
-        let element = receipts::element(sent, &person, status, code, self.clock.now());
+        let said = receipts::Said {
+            status,
+            code,
+            participant: None,
+        };
+        let element = receipts::element(sent, &person, &said, self.clock.now());
         match courier.offer(element, &Plan::once()) {
             Some(answered) => answered.wait().await,
             None => false,
@@ -284,7 +291,9 @@ async fn messages(
         Err(details) => {
             let recipient = body["to"].as_str().or(body["recipient"].as_str());
             let recipient = recipient.unwrap_or_default().to_owned();
-            service.history.sent(asked(at, number, recipient, body));
+            let mut sent = asked(at, number, recipient, body);
+            sent.refused = Some(100);
+            service.history.sent(sent);
             Refusal::invalid(details).into_response()
         }
     }
@@ -306,7 +315,8 @@ async fn send(service: &Service, hangup: &Hangup, sent: Sent) -> Response {
             match hangup.reset().await {}
         }
         Behaviour::Reject { http, code } => {
-            service.history.sent(sent);
+            let refused = Some(code).filter(|code| !LEAVE_DOUBT.contains(code));
+            service.history.sent(Sent { refused, ..sent });
             Refusal::scripted(http, code).into_response()
         }
         Behaviour::Delay(wait) => {
@@ -339,6 +349,8 @@ fn asked(at: Duration, number: String, recipient: String, body: Value) -> Sent {
         body,
         wamid: None,
         accepted: false,
+        refused: None,
+        answers: Vec::new(),
         expected: false,
     }
 }
@@ -368,6 +380,7 @@ fn validate(body: &Value) -> Result<String, &'static str> {
     }
     let recipient = match (body["to"].as_str(), body["recipient"].as_str()) {
         // Meta takes other forms of `to`, but then guesses the country: a message to a stranger.
+        (Some(group), _) if body["recipient_type"] == "group" => group,
         (Some(to), _) => to
             .strip_prefix('+')
             .ok_or("to must begin with + and a country code")?,

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
-use super::payload;
 use super::person::Person;
-use super::record::{Record, Sent, UnderWay};
+use super::record::{Asked, Asking, Record, Sent, UnderWay};
+use super::seen;
 use crate::clock::{Clock, Elapsed};
 
 /// Counters over the whole run, for a line on the terminal.
@@ -25,6 +25,8 @@ pub struct Progress {
     pub statuses: u64,
     /// Elements that had been posted before.
     pub duplicates: u64,
+    /// Calls of the bot, where it records them.
+    pub calls: u64,
     /// Sends that the pretend Graph API accepted.
     pub replies: u64,
     /// Messages that were answered 200 and have no reply yet.
@@ -32,10 +34,11 @@ pub struct Progress {
 }
 
 /// The shared record.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct History {
     inner: Mutex<Inner>,
     progress: watch::Sender<Progress>,
+    clock: Clock,
 }
 
 #[derive(Debug, Default)]
@@ -47,7 +50,12 @@ struct Inner {
 impl History {
     /// An empty one.
     pub fn new() -> Arc<Self> {
-        Arc::default()
+        Arc::new(Self {
+            inner: Mutex::default(),
+            progress: watch::Sender::default(),
+            // Only for when something was, never for how long to wait.
+            clock: Clock::system(),
+        })
     }
 
     /// Makes people known by all their ids.
@@ -60,8 +68,9 @@ impl History {
 
     /// A body is about to be posted. [`History::answered`] must follow, also on failure.
     pub fn posting(&self, body: &[u8]) -> UnderWay {
-        let elements = payload::read(body);
-        let (under_way, added) = self.lock().record.posting(elements);
+        let elements = seen::read(body);
+        let began_at = self.clock.boottime();
+        let (under_way, added) = self.lock().record.posting(elements, began_at);
         self.progress.send_modify(|progress| {
             progress.deliveries += 1;
             progress.messages += added.messages;
@@ -87,6 +96,20 @@ impl History {
     /// A delivery used all its attempts.
     pub fn undelivered(&self) {
         self.lock().record.undelivered += 1;
+    }
+
+    /// The bot is asked. [`History::said`] must follow, also when the call is cut.
+    pub fn asked(&self, asked: Asked) -> Asking {
+        let asking = self.lock().record.asked(asked);
+        self.progress.send_modify(|progress| progress.calls += 1);
+        asking
+    }
+
+    /// The bot has answered with so many replies, or its call was cut.
+    pub fn said(&self, asking: Asking, status: Option<u16>, replies: usize) {
+        self.lock().record.said(asking, status, replies);
+        // Whoever waits for calm must see this, too.
+        self.progress.send_modify(|_| ());
     }
 
     /// A call asked for a message to be sent.
@@ -202,6 +225,8 @@ mod tests {
             wamid: None,
             tag: None,
             accepted: true,
+            refused: None,
+            answers: Vec::new(),
             expected: false,
         });
 

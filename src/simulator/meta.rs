@@ -2,6 +2,7 @@
 //! again with back-off until it is answered 200. Every POST goes into the history.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,8 +22,8 @@ pub const COPIES_MAX: u64 = 4;
 /// Where and how Meta delivers.
 #[derive(Debug, Clone)]
 pub struct MetaSettings {
-    /// The webhook.
-    pub webhook_url: String,
+    /// The webhook; of several addresses each POST goes to the next one, as through a balancer.
+    pub webhook_urls: Vec<String>,
     /// Signs every body.
     pub app_secret: Secret,
     /// At most so many POSTs at the same time; the others wait their turn.
@@ -39,7 +40,7 @@ impl MetaSettings {
     /// 64 at a time, 10 s for an answer, twelve attempts over about 20 s.
     pub fn new(webhook_url: impl Into<String>, app_secret: Secret) -> Self {
         Self {
-            webhook_url: webhook_url.into(),
+            webhook_urls: vec![webhook_url.into()],
             app_secret,
             under_way_max: 64,
             answer_limit: Duration::from_secs(10),
@@ -133,6 +134,7 @@ struct Inner {
     clock: Clock,
     http: reqwest::Client,
     room: Semaphore,
+    posts: AtomicUsize,
 }
 
 impl Meta {
@@ -159,6 +161,7 @@ impl Meta {
             clock,
             http,
             room,
+            posts: AtomicUsize::new(0),
         })))
     }
 
@@ -167,19 +170,27 @@ impl Meta {
         &self.0.history
     }
 
-    /// Asks the webhook to prove itself, as Meta does when a callback URL is saved.
+    /// Asks the webhook to prove itself, as Meta does when a callback URL is saved; at each of its
+    /// addresses.
     ///
     /// # Errors
     /// [`MetaError::Handshake`].
     pub async fn verify_handshake(&self, verify_token: &Secret) -> Result<(), MetaError> {
+        for url in &self.0.settings.webhook_urls {
+            self.verify_at(url, verify_token).await?;
+        }
+        Ok(())
+    }
+
+    async fn verify_at(&self, url: &str, verify_token: &Secret) -> Result<(), MetaError> {
         const CHALLENGE: &str = "1158201444";
         let query = [
             ("hub.mode", "subscribe"),
             ("hub.challenge", CHALLENGE),
             ("hub.verify_token", verify_token.expose()),
         ];
-        let mut url = reqwest::Url::parse(&self.0.settings.webhook_url)
-            .map_err(|_| MetaError::Handshake { status: None })?;
+        let mut url =
+            reqwest::Url::parse(url).map_err(|_| MetaError::Handshake { status: None })?;
         url.query_pairs_mut().extend_pairs(query);
         let ask = async {
             let answer = self.0.http.get(url).send().await.ok()?;
@@ -228,7 +239,7 @@ impl Meta {
         let started = inner.clock.boottime();
         let post = inner
             .http
-            .post(&inner.settings.webhook_url)
+            .post(self.next_url())
             .header(CONTENT_TYPE, "application/json")
             .header("X-Hub-Signature-256", signature)
             .body(body);
@@ -243,6 +254,11 @@ impl Meta {
         let latency = inner.clock.boottime().saturating_sub(started);
         inner.history.answered(under_way, status, latency);
         status
+    }
+
+    fn next_url(&self) -> &str {
+        let urls = &self.0.settings.webhook_urls;
+        &urls[self.0.posts.fetch_add(1, Ordering::Relaxed) % urls.len()]
     }
 
     /// Waits until another POST could begin at once.
@@ -271,7 +287,7 @@ impl Meta {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::AtomicU32;
 
     use axum::Router;
     use axum::extract::RawQuery;

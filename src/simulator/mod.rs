@@ -4,24 +4,31 @@
 //! It is the other side of the wire: it builds Meta's JSON from its own knowledge, speaks HTTP
 //! only, and never looks into the gateway. Every draw comes from one seed.
 
+pub mod accounts;
+pub mod acts;
 pub mod bot;
 pub mod checker;
 pub mod courier;
+pub mod faults;
 pub mod gate;
 pub mod graph;
 pub mod history;
+pub mod manners;
 pub mod meta;
 pub mod payload;
 pub mod person;
 mod receipts;
 pub mod record;
+pub mod reference;
 pub mod rehearsal;
 pub mod script;
 pub mod seed;
+pub mod seen;
 mod server;
+pub mod wire;
 
 pub use bot::{Bot, Call, Proof};
-pub use checker::{Findings, Report, check};
+pub use checker::{Breach, Findings, Report, Terms, check};
 pub use courier::{Answered, Courier};
 pub use gate::Gate;
 pub use graph::{Graph, GraphSettings};
@@ -29,8 +36,9 @@ pub use history::{History, Progress};
 pub use meta::{Delivered, Meta, MetaError, MetaSettings, Plan};
 pub use payload::Element;
 pub use person::Person;
-pub use receipts::Receipts;
+pub use receipts::{Odds, Receipts};
 pub use record::{Record, Said, Sent};
 pub use rehearsal::{Rehearsal, Settings};
 pub use script::{Answer, Behaviour, Script};
 pub use seed::Draw;
+pub use wire::Wire;

@@ -32,6 +32,11 @@ enum Kind {
         message: Value,
     },
     Status(Value),
+    /// A change of another field, whole.
+    Notice {
+        field: &'static str,
+        value: Map<String, Value>,
+    },
 }
 
 impl std::fmt::Debug for Element {
@@ -39,6 +44,7 @@ impl std::fmt::Debug for Element {
         f.write_str(match self.kind {
             Kind::Message { .. } => "Element(message)",
             Kind::Status(_) => "Element(status)",
+            Kind::Notice { .. } => "Element(notice)",
         })
     }
 }
@@ -56,6 +62,8 @@ pub struct StatusOf<'a> {
     pub code: Option<i64>,
     /// `biz_opaque_callback_data` of the send.
     pub tag: Option<&'a str>,
+    /// The member of a group whom it speaks of; Meta reports on each.
+    pub participant: Option<&'a str>,
 }
 
 impl Element {
@@ -85,6 +93,9 @@ impl Element {
             contact.insert("user_id".into(), json!(bsuid));
             message.insert("from_user_id".into(), json!(bsuid));
         }
+        if let Some(group) = &person.group {
+            message.insert("group_id".into(), json!(group));
+        }
         message.insert("id".into(), json!(wamid));
         message.insert("timestamp".into(), json!(at.as_seconds().to_string()));
         message.insert("type".into(), json!(kind));
@@ -107,11 +118,22 @@ impl Element {
         status.insert("id".into(), json!(of.wamid));
         status.insert("status".into(), json!(of.status));
         status.insert("timestamp".into(), json!(at.as_seconds().to_string()));
-        if let Some(phone) = &of.person.phone {
-            status.insert("recipient_id".into(), json!(phone));
-        }
-        if let Some(bsuid) = &of.person.bsuid {
-            status.insert("recipient_user_id".into(), json!(bsuid));
+        match &of.person.group {
+            Some(group) => {
+                status.insert("recipient_id".into(), json!(group));
+                status.insert("recipient_type".into(), json!("group"));
+                if let Some(participant) = &of.participant {
+                    status.insert("recipient_participant_id".into(), json!(participant));
+                }
+            }
+            None => {
+                if let Some(phone) = &of.person.phone {
+                    status.insert("recipient_id".into(), json!(phone));
+                }
+                if let Some(bsuid) = &of.person.bsuid {
+                    status.insert("recipient_user_id".into(), json!(bsuid));
+                }
+            }
         }
         if let Some(tag) = of.tag {
             status.insert("biz_opaque_callback_data".into(), json!(tag));
@@ -124,6 +146,22 @@ impl Element {
             status.insert("errors".into(), json!([error]));
         }
         Self::raw_status(number, status.into())
+    }
+
+    /// A whole change of a field other than `messages`: what `members` say beside the number.
+    /// Never shares a change with anything else.
+    pub fn notice(number: &str, field: &'static str, members: Map<String, Value>) -> Self {
+        Self {
+            number: number.to_owned(),
+            kind: Kind::Notice {
+                field,
+                value: members,
+            },
+        }
+    }
+
+    const fn is_notice(&self) -> bool {
+        matches!(self.kind, Kind::Notice { .. })
     }
 
     /// A status as it stands.
@@ -154,7 +192,7 @@ impl Layout {
 /// The body of one POST. Elements of several numbers never share a change.
 pub fn delivery(elements: &[&Element], layout: Layout) -> Bytes {
     let groups: Vec<&[&Element]> = match layout {
-        Layout::Together => elements.chunk_by(|a, b| a.number == b.number).collect(),
+        Layout::Together => elements.chunk_by(|a, b| shares_change(a, b)).collect(),
         Layout::ChangeEach | Layout::EntryEach => elements.chunks(1).collect(),
     };
     let changes = groups.into_iter().map(change);
@@ -167,9 +205,30 @@ pub fn delivery(elements: &[&Element], layout: Layout) -> Bytes {
     Bytes::from(body.to_string())
 }
 
+fn shares_change(a: &Element, b: &Element) -> bool {
+    a.number == b.number && !a.is_notice() && !b.is_notice()
+}
+
 /// The body of one POST with one element.
 pub fn single(element: &Element) -> Bytes {
     delivery(&[element], Layout::Together)
+}
+
+/// What every value begins with.
+fn addressed(number: &str) -> Map<String, Value> {
+    let mut value = Map::new();
+    value.insert("messaging_product".into(), json!("whatsapp"));
+    value.insert(
+        "metadata".into(),
+        json!({ "display_phone_number": DISPLAY_PHONE, "phone_number_id": number }),
+    );
+    value
+}
+
+fn notice(number: &str, field: &str, members: &Map<String, Value>) -> Value {
+    let mut value = addressed(number);
+    value.extend(members.clone());
+    json!({ "field": field, "value": value })
 }
 
 fn change(elements: &[&Element]) -> Value {
@@ -189,14 +248,10 @@ fn change(elements: &[&Element]) -> Value {
                 messages.push(message);
             }
             Kind::Status(status) => statuses.push(status),
+            Kind::Notice { field, value } => return notice(number, field, value),
         }
     }
-    let mut value = Map::new();
-    value.insert("messaging_product".into(), json!("whatsapp"));
-    value.insert(
-        "metadata".into(),
-        json!({ "display_phone_number": DISPLAY_PHONE, "phone_number_id": number }),
-    );
+    let mut value = addressed(number);
     let lists = [
         ("contacts", contacts),
         ("messages", messages),
@@ -208,71 +263,6 @@ fn change(elements: &[&Element]) -> Value {
         }
     }
     json!({ "field": "messages", "value": value })
-}
-
-/// What one element of a posted body is, as far as the record needs it.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Seen {
-    /// A message with an id.
-    Message {
-        /// Its id.
-        wamid: String,
-        /// Phone, then user id, where shown.
-        aliases: Vec<String>,
-        /// What it says, if it is a text.
-        text: Option<String>,
-    },
-    /// A status with an id.
-    Status {
-        /// The message it is about.
-        wamid: String,
-        /// Meta's word.
-        status: String,
-    },
-}
-
-/// The elements of a body of the field `messages`, in order. Empty for what is not JSON or has
-/// another shape: a test may post anything.
-pub fn read(body: &[u8]) -> Vec<Seen> {
-    let Ok(body) = serde_json::from_slice::<Value>(body) else {
-        return Vec::new();
-    };
-    let changes = list(&body["entry"])
-        .iter()
-        .flat_map(|entry| list(&entry["changes"]));
-    let values = changes
-        .filter(|change| change["field"] == "messages")
-        .map(|change| &change["value"]);
-    values
-        .flat_map(|value| {
-            let messages = list(&value["messages"]).iter().filter_map(seen_message);
-            let statuses = list(&value["statuses"]).iter().filter_map(seen_status);
-            messages.chain(statuses)
-        })
-        .collect()
-}
-
-fn list(value: &Value) -> &[Value] {
-    value.as_array().map_or(&[], Vec::as_slice)
-}
-
-fn seen_message(message: &Value) -> Option<Seen> {
-    let aliases = ["from", "from_user_id"];
-    Some(Seen::Message {
-        wamid: message["id"].as_str()?.to_owned(),
-        aliases: aliases
-            .iter()
-            .filter_map(|key| message[key].as_str().map(str::to_owned))
-            .collect(),
-        text: message["text"]["body"].as_str().map(str::to_owned),
-    })
-}
-
-fn seen_status(status: &Value) -> Option<Seen> {
-    Some(Seen::Status {
-        wamid: status["id"].as_str()?.to_owned(),
-        status: status["status"].as_str()?.to_owned(),
-    })
 }
 
 /// Which side a message comes from; part of its id.
@@ -330,6 +320,11 @@ pub(super) fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::simulator::seen::read;
+
+    fn list(value: &Value) -> &[Value] {
+        value.as_array().map_or(&[], Vec::as_slice)
+    }
 
     fn elements() -> Vec<Element> {
         let ann = Person::by_both("15550000001", "US.1");
@@ -340,6 +335,7 @@ mod tests {
             status: "failed",
             code: Some(131_026),
             tag: Some("tag"),
+            participant: None,
         };
         vec![
             Element::text("n1", &ann, "wamid.A", Timestamp(1_700_000_000_999), "hi"),
@@ -384,9 +380,7 @@ mod tests {
             assert_eq!(count, changes, "{layout:?}");
             let mut ids: Vec<String> = read(&body)
                 .into_iter()
-                .map(|seen| match seen {
-                    Seen::Message { wamid, .. } | Seen::Status { wamid, .. } => wamid,
-                })
+                .map(|seen| seen.wamid().to_owned())
                 .collect();
             ids.sort();
             assert_eq!(ids, ["wamid.A", "wamid.B", "wamid.C", "wamid.S"]);
@@ -432,17 +426,5 @@ mod tests {
         let bytes = STANDARD.decode(&id["wamid.".len()..]).unwrap();
         assert!(bytes.windows(11).any(|window| window == b"15550000001"));
         assert_ne!(id, wamid(&ann, Side::Person, &mut draw));
-    }
-
-    #[test]
-    fn nonsense_reads_as_nothing() {
-        for body in [
-            &b"\xff"[..],
-            b"{}",
-            b"[]",
-            br#"{"entry":[{"changes":[{}]}]}"#,
-        ] {
-            assert!(read(body).is_empty());
-        }
     }
 }

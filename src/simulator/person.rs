@@ -39,6 +39,8 @@ pub struct Person {
     pub phone: Option<String>,
     /// Business-scoped user id.
     pub bsuid: Option<String>,
+    /// The group in which they write, if they do: then the conversation is the group's.
+    pub group: Option<String>,
 }
 
 impl fmt::Debug for Person {
@@ -46,6 +48,7 @@ impl fmt::Debug for Person {
         f.debug_struct("Person")
             .field("has_phone", &self.phone.is_some())
             .field("has_bsuid", &self.bsuid.is_some())
+            .field("is_group", &self.group.is_some())
             .finish_non_exhaustive()
     }
 }
@@ -84,7 +87,16 @@ impl Person {
             name: name.to_owned(),
             phone,
             bsuid,
+            group: None,
         }
+    }
+
+    /// Somebody who writes in the `index`-th group, and whose own ids say nothing of who is
+    /// answered.
+    #[must_use]
+    pub fn in_group(mut self, index: usize) -> Self {
+        self.group = Some(format!("group-{index:07}"));
+        self
     }
 
     /// The same person as one message shows them: who has both ids is now and then shown
@@ -98,15 +110,15 @@ impl Person {
         shown
     }
 
-    /// Every id, phone first.
+    /// Every id under which their conversation is known: the group's; or the phone first.
     pub fn aliases(&self) -> impl Iterator<Item = &str> {
-        self.phone
-            .as_deref()
-            .into_iter()
-            .chain(self.bsuid.as_deref())
+        let is_alone = self.group.is_none();
+        let phone = self.phone.as_deref().filter(|_| is_alone);
+        let bsuid = self.bsuid.as_deref().filter(|_| is_alone);
+        self.group.as_deref().into_iter().chain(phone).chain(bsuid)
     }
 
-    /// The phone, or else the user id.
+    /// The group, the phone, or else the user id.
     pub fn alias(&self) -> &str {
         self.aliases().next().unwrap_or_default()
     }

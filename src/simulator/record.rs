@@ -1,5 +1,6 @@
-//! What crossed the wire, in one order: which message was posted and answered when, and which
-//! reply came when. Data and bookkeeping only: no judgement, no IO, no waiting.
+//! What crossed the wire, in one order: which message was posted and answered when, what the bot
+//! was asked and said, which reply came when, what Meta told of it. Data and bookkeeping only: no
+//! judgement, no IO, no waiting.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -7,8 +8,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::payload::Seen;
 use super::person::Person;
+use super::reference::Reference;
+use super::seen::Seen;
 
 /// A place in the order of everything that crossed the wire. Grows with each thing recorded.
 pub type Mark = u64;
@@ -24,11 +26,13 @@ pub struct Said {
     pub text: Option<String>,
     /// Just before its first copy was posted.
     pub posted: Mark,
+    /// The same, as time since boot.
+    pub posted_at: Duration,
     /// Just after a delivery with it was first answered 200.
     pub answered: Option<Mark>,
     /// How many copies were posted.
     pub copies: u64,
-    /// When a reply with its text was accepted, in order. Exactly one is right.
+    /// When a reply to it was accepted, in order.
     pub replies: Vec<Mark>,
 }
 
@@ -51,6 +55,10 @@ pub struct Sent {
     pub tag: Option<String>,
     /// Whether the message is out. It may be, though the answer was lost.
     pub accepted: bool,
+    /// The error code with which it was refused, in words that leave no doubt.
+    pub refused: Option<i64>,
+    /// The messages of this person that it answers, as indices; filled in by the record.
+    pub answers: Vec<usize>,
     /// Whether it answers messages of this person, line by line; filled in by the record.
     pub expected: bool,
 }
@@ -60,6 +68,55 @@ impl Sent {
     pub fn text(&self) -> &str {
         self.body["text"]["body"].as_str().unwrap_or_default()
     }
+}
+
+/// One call of the bot. Does not print what it holds.
+#[derive(Clone)]
+pub struct Asked {
+    /// When it was read.
+    pub began: Mark,
+    /// The same, as time since boot.
+    pub began_at: Duration,
+    /// When it was answered or cut; `None` while it runs.
+    pub ended: Option<Mark>,
+    /// What it was answered; `None` while it runs and when it was cut.
+    pub status: Option<u16>,
+    /// How many replies the answer held.
+    pub replies: usize,
+    /// `X-Hapax-Conversation`.
+    pub conversation: String,
+    /// `X-Hapax-Turn`.
+    pub turn: String,
+    /// The messages it was asked about, by id.
+    pub wamids: Vec<String>,
+    /// Whether it was rightly signed.
+    pub is_signed: bool,
+}
+
+/// Which status of which message; Meta tells each member of a group apart.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct StatusKey {
+    /// The message.
+    pub wamid: String,
+    /// Meta's word.
+    pub status: String,
+    /// The member of a group.
+    pub participant: Option<String>,
+}
+
+/// A status that was posted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Told {
+    /// How many copies were posted.
+    pub copies: u64,
+    /// Just before its first copy was posted.
+    pub posted: Mark,
+    /// Just after a delivery with it was first answered 200.
+    pub answered: Option<Mark>,
+    /// The error code of a `failed`.
+    pub code: Option<i64>,
+    /// Whether it names the send by what the sender had asked to get back.
+    pub is_tagged: bool,
 }
 
 impl fmt::Debug for Said {
@@ -79,7 +136,19 @@ impl fmt::Debug for Sent {
         f.debug_struct("Sent")
             .field("at_order", &self.at_order)
             .field("accepted", &self.accepted)
+            .field("refused", &self.refused)
             .field("expected", &self.expected)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Asked")
+            .field("began", &self.began)
+            .field("ended", &self.ended)
+            .field("status", &self.status)
+            .field("turn", &self.turn)
             .finish_non_exhaustive()
     }
 }
@@ -89,6 +158,8 @@ impl fmt::Debug for Sent {
 pub struct Posted {
     /// Just before it was posted.
     pub at: Mark,
+    /// The same, as time since boot.
+    pub began_at: Duration,
     /// How many elements it carried.
     pub events: usize,
     /// The answer; `None` while it is under way and when there was none.
@@ -108,8 +179,12 @@ pub struct Record {
     by_text: HashMap<(usize, String), Vec<usize>>,
     /// Every message, in the order of the first posting.
     pub messages: Vec<Said>,
-    /// How often each (message id, status) was posted.
-    pub statuses: HashMap<(String, String), u64>,
+    /// Every status.
+    pub statuses: HashMap<StatusKey, Told>,
+    /// What looks like a message and must never be answered: id, and copies posted.
+    pub notices: HashMap<String, u64>,
+    /// Every call of the bot, in the order of their beginnings.
+    pub calls: Vec<Asked>,
     /// Every call that asked for a message to be sent, accepted or not, in order.
     pub sends: Vec<Sent>,
     /// Every POST, in order.
@@ -125,6 +200,16 @@ pub struct UnderWay {
     generation: u64,
     index: usize,
     messages: Vec<usize>,
+    statuses: Vec<StatusKey>,
+}
+
+/// A call of the bot under way: what [`Record::said`] needs to know.
+#[derive(Debug, Clone, Copy)]
+pub struct Asking {
+    generation: u64,
+    index: usize,
+    /// Its number, which no other call of the run has.
+    pub number: Mark,
 }
 
 /// What one POST added.
@@ -171,12 +256,18 @@ impl Record {
         self.by_wamid.get(wamid).map(|&index| &self.messages[index])
     }
 
+    /// The same, as an index into [`Record::messages`].
+    pub fn message_index(&self, wamid: &str) -> Option<usize> {
+        self.by_wamid.get(wamid).copied()
+    }
+
     /// A delivery with these elements is about to be posted.
-    pub fn posting(&mut self, elements: Vec<Seen>) -> (UnderWay, Added) {
+    pub fn posting(&mut self, elements: Vec<Seen>, began_at: Duration) -> (UnderWay, Added) {
         let at = self.tick();
         let events = elements.len();
         let mut added = Added::default();
         let mut messages = Vec::new();
+        let mut statuses = Vec::new();
         for element in elements {
             match element {
                 Seen::Message {
@@ -184,21 +275,40 @@ impl Record {
                     aliases,
                     text,
                 } => {
-                    let index = self.message_index(wamid, &aliases, text, at);
+                    let index = self.posted_message(wamid, &aliases, text, (at, began_at));
                     let copies = &mut self.messages[index].copies;
                     *copies += 1;
                     count(*copies, &mut added.messages, &mut added.duplicates);
                     messages.push(index);
                 }
-                Seen::Status { wamid, status } => {
-                    let copies = self.statuses.entry((wamid, status)).or_insert(0);
-                    *copies += 1;
-                    count(*copies, &mut added.statuses, &mut added.duplicates);
+                Seen::Status {
+                    wamid,
+                    status,
+                    participant,
+                    code,
+                    is_tagged,
+                } => {
+                    let key = StatusKey {
+                        wamid,
+                        status,
+                        participant,
+                    };
+                    let told = self.statuses.entry(key.clone()).or_insert(Told {
+                        posted: at,
+                        code,
+                        is_tagged,
+                        ..Told::default()
+                    });
+                    told.copies += 1;
+                    count(told.copies, &mut added.statuses, &mut added.duplicates);
+                    statuses.push(key);
                 }
+                Seen::Notice { wamid } => *self.notices.entry(wamid).or_insert(0) += 1,
             }
         }
         self.posted.push(Posted {
             at,
+            began_at,
             events,
             status: None,
             latency: Duration::ZERO,
@@ -207,6 +317,7 @@ impl Record {
             generation: self.generation,
             index: self.posted.len() - 1,
             messages,
+            statuses,
         };
         (under_way, added)
     }
@@ -231,12 +342,40 @@ impl Record {
                 self.waiting += usize::from(message.text.is_some() && message.replies.is_empty());
             }
         }
+        for key in under_way.statuses {
+            if let Some(told) = self.statuses.get_mut(&key) {
+                told.answered.get_or_insert(at);
+            }
+        }
+    }
+
+    /// The bot is asked; what is not known yet of the call (its place, its end) is filled in.
+    pub fn asked(&mut self, mut asked: Asked) -> Asking {
+        asked.began = self.tick();
+        let asking = Asking {
+            generation: self.generation,
+            index: self.calls.len(),
+            number: asked.began,
+        };
+        self.calls.push(asked);
+        asking
+    }
+
+    /// The bot has answered a call with so many replies, or it was cut.
+    pub fn said(&mut self, asking: Asking, status: Option<u16>, replies: usize) {
+        if asking.generation != self.generation {
+            return;
+        }
+        let at = self.tick();
+        let asked = &mut self.calls[asking.index];
+        asked.ended = Some(at);
+        asked.status = status;
+        asked.replies = replies;
     }
 
     /// A call asked for a message to be sent. Returns the ids of the messages that it answers.
     pub fn sent(&mut self, mut sent: Sent) -> Vec<String> {
         sent.at_order = self.tick();
-        let mut answers = Vec::new();
         if sent.accepted {
             let person = self.by_alias.get(&sent.recipient).copied();
             let text = sent.text().to_owned();
@@ -247,12 +386,14 @@ impl Record {
             } else {
                 text.split('\n').collect()
             };
-            answers = lines
+            sent.answers = lines
                 .iter()
                 .filter_map(|line| self.attribute(person?, line))
                 .collect();
-            sent.expected = answers.len() == lines.len();
+            sent.expected = sent.answers.len() == lines.len();
         }
+        let wamid = |index: &usize| self.messages[*index].wamid.clone();
+        let answers = sent.answers.iter().map(wamid).collect();
         self.sends.push(sent);
         answers
     }
@@ -274,12 +415,12 @@ impl Record {
         self.mark
     }
 
-    fn message_index(
+    fn posted_message(
         &mut self,
         wamid: String,
         aliases: &[String],
         text: Option<String>,
-        posted: Mark,
+        (posted, posted_at): (Mark, Duration),
     ) -> usize {
         if let Some(&index) = self.by_wamid.get(&wamid) {
             return index;
@@ -296,6 +437,7 @@ impl Record {
             wamid,
             text,
             posted,
+            posted_at,
             answered: None,
             copies: 0,
             replies: Vec::new(),
@@ -309,21 +451,29 @@ impl Record {
             name: String::new(),
             phone: aliases.iter().find(|a| !is_bsuid(a)).cloned(),
             bsuid: aliases.iter().find(is_bsuid).cloned(),
+            group: None,
         })
     }
 
-    /// Gives a reply to the message it answers: of several with the same text, to the one with
-    /// the fewest replies.
-    fn attribute(&mut self, person: usize, line: &str) -> Option<String> {
-        let same = self.by_text.get(&(person, line.to_owned()))?;
-        let index = *same
-            .iter()
-            .min_by_key(|&&i| self.messages[i].replies.len())?;
+    /// Gives a reply to the message it answers: to the one it names; else of several with the
+    /// same text, to the one with the fewest replies.
+    fn attribute(&mut self, person: usize, line: &str) -> Option<usize> {
+        let named = Reference::parse(line).and_then(|to| self.message_index(&to.wamid));
+        let index = match named {
+            Some(index) => Some(index).filter(|&index| self.messages[index].person == person)?,
+            None => {
+                let same = self.by_text.get(&(person, line.to_owned()))?;
+                *same
+                    .iter()
+                    .min_by_key(|&&i| self.messages[i].replies.len())?
+            }
+        };
         let mark = self.tick();
         let message = &mut self.messages[index];
-        self.waiting -= usize::from(message.answered.is_some() && message.replies.is_empty());
+        let was_waiting = message.answered.is_some() && message.text.is_some();
+        self.waiting -= usize::from(was_waiting && message.replies.is_empty());
         message.replies.push(mark);
-        Some(message.wamid.clone())
+        Some(index)
     }
 }
 
@@ -336,81 +486,4 @@ const fn count(copies: u64, first: &mut u64, again: &mut u64) {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn said(alias: &[&str], wamid: &str, text: &str) -> Seen {
-        Seen::Message {
-            wamid: wamid.to_owned(),
-            aliases: alias.iter().map(|&a| a.to_owned()).collect(),
-            text: Some(text.to_owned()),
-        }
-    }
-
-    fn reply(to: &str, text: &str) -> Sent {
-        Sent {
-            at_order: 0,
-            at: Duration::ZERO,
-            number: "n".to_owned(),
-            recipient: to.to_owned(),
-            body: json!({ "type": "text", "text": { "body": text } }),
-            wamid: Some("wamid.R".to_owned()),
-            tag: None,
-            accepted: true,
-            expected: false,
-        }
-    }
-
-    #[test]
-    fn copies_and_first_answers_are_told_apart() {
-        let mut record = Record::default();
-        let (first, added) = record.posting(vec![said(&["1"], "A", "hi")]);
-        assert_eq!((added.messages, added.duplicates), (1, 0));
-        let (second, added) = record.posting(vec![said(&["1"], "A", "hi")]);
-        assert_eq!((added.messages, added.duplicates), (0, 1));
-        record.answered(second, Some(503), Duration::ZERO);
-        assert_eq!(record.messages[0].answered, None);
-        record.answered(first, Some(200), Duration::ZERO);
-        assert_eq!(record.waiting(), 1);
-        assert_eq!(record.sent(reply("1", "hi")), ["A"]);
-        assert_eq!(record.waiting(), 0);
-        assert_eq!(record.messages[0].copies, 2);
-    }
-
-    #[test]
-    fn ids_shown_together_are_one_person() {
-        let mut record = Record::default();
-        record.posting(vec![said(&["1", "US.1"], "A", "hi")]);
-        record.posting(vec![said(&["US.1"], "B", "ho")]);
-        assert_eq!(record.messages[0].person, record.messages[1].person);
-        assert_eq!(record.sent(reply("1", "ho")), ["B"]);
-        assert_eq!(record.sent(reply("US.1", "hi")), ["A"]);
-    }
-
-    #[test]
-    fn a_reply_may_answer_several_messages_line_by_line() {
-        let mut record = Record::default();
-        record.posting(vec![said(&["1"], "A", "hi"), said(&["1"], "B", "ho")]);
-        assert_eq!(record.sent(reply("1", "hi\nho")), ["A", "B"]);
-        assert!(record.sends[0].expected);
-        assert!(record.messages[0].replies[0] < record.messages[1].replies[0]);
-        record.sent(reply("1", "hi\nwhat?"));
-        assert!(!record.sends[1].expected);
-    }
-
-    #[test]
-    fn an_emptied_record_goes_on_and_knows_its_people() {
-        let mut record = Record::default();
-        let person = record.introduce(&Person::by_both("1", "US.1"));
-        let (late, _) = record.posting(vec![said(&["1"], "A", "hi")]);
-        let taken = record.take();
-        assert_eq!(taken.messages.len(), 1);
-        record.posting(vec![said(&["US.1"], "B", "hi")]);
-        record.answered(late, Some(200), Duration::ZERO);
-        assert_eq!(record.waiting(), 0);
-        assert_eq!(record.messages[0].person, person);
-        assert!(record.messages[0].posted > taken.messages[0].posted);
-    }
-}
+mod tests;

@@ -11,17 +11,18 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::checker::{Report, check};
+use super::acts::{self, Scene, Variety};
+use super::checker::{Report, Terms, check};
 use super::courier::Courier;
 use super::graph::Graph;
 use super::history::{History, Progress};
 use super::meta::{Meta, MetaError, MetaSettings, Plan};
 use super::payload::{Element, Side, wamid};
 use super::person::{Person, Phrases};
-use super::receipts::Receipts;
+use super::receipts::{Odds, Receipts};
 use super::seed::Draw;
 use crate::clock::Clock;
-use crate::model::Secret;
+use crate::model::{Backoff, Secret};
 
 const PEOPLE_MAX: usize = 100_000;
 /// After so many messages the record is judged and emptied, so that an endless run stays small.
@@ -29,6 +30,9 @@ const ACT_MESSAGES: u64 = 20_000;
 const BURST_CHANCE: f64 = 0.15;
 const BURST_MAX: u64 = 5;
 const PATIENT_CHANCE: f64 = 0.3;
+const GROUP_CHANCE: f64 = 0.1;
+/// What is judged in one piece has to fit into memory.
+const PLAY_MAX: u64 = 1_000_000;
 const DRAIN_MAX: Duration = Duration::from_secs(120);
 const SETTLE_MAX: Duration = Duration::from_secs(300);
 
@@ -45,8 +49,17 @@ pub struct Settings {
     pub rate: Option<f64>,
     /// How much later than the first copy another copy may be posted.
     pub late: Duration,
-    /// The gateway's webhook.
-    pub webhook_url: String,
+    /// Whether people only write, or do whatever one can do in WhatsApp; with an echoing bot they
+    /// only write.
+    pub variety: Variety,
+    /// What is reported of the replies.
+    pub receipts: Odds,
+    /// How long Meta tries to deliver what is not answered 200: its seven days, made shorter.
+    pub redelivery: Duration,
+    /// How long Meta waits for an answer.
+    pub answer_limit: Duration,
+    /// The gateway's webhook; of several addresses each POST goes to the next one.
+    pub webhook_urls: Vec<String>,
     /// Signs the deliveries.
     pub app_secret: Secret,
     /// For the handshake with which the run begins.
@@ -64,13 +77,18 @@ pub struct Settings {
 impl Settings {
     /// To watch: 20 people, 20 messages a second, until stopped.
     pub fn live(webhook_url: impl Into<String>, app_secret: Secret, verify_token: Secret) -> Self {
+        let late = Duration::from_secs(2);
         Self {
             seed: 1,
             people: 20,
             messages: None,
             rate: Some(20.0),
-            late: Duration::from_secs(2),
-            webhook_url: webhook_url.into(),
+            late,
+            variety: Variety::Texts,
+            receipts: Odds::mild(late),
+            redelivery: Duration::from_secs(20),
+            answer_limit: Duration::from_secs(10),
+            webhook_urls: vec![webhook_url.into()],
             app_secret,
             verify_token,
             number: "106540352242922".to_owned(),
@@ -85,7 +103,29 @@ impl Settings {
         self.messages = Some(messages);
         self.rate = None;
         self.late = Duration::from_millis(100);
+        self.receipts.step = self.late;
         self
+    }
+
+    fn meta(&self) -> MetaSettings {
+        let backoff = Backoff {
+            first: Duration::from_millis(20),
+            factor: 2,
+            max: self.redelivery / 5,
+        };
+        let mut attempts_max = 1;
+        let mut tried = Duration::ZERO;
+        while tried < self.redelivery {
+            tried += backoff.wait(attempts_max, 0).max(Duration::from_millis(1));
+            attempts_max += 1;
+        }
+        MetaSettings {
+            webhook_urls: self.webhook_urls.clone(),
+            answer_limit: self.answer_limit,
+            backoff,
+            attempts_max,
+            ..MetaSettings::new("", self.app_secret.clone())
+        }
     }
 }
 
@@ -107,12 +147,10 @@ impl Rehearsal {
     /// [`MetaError::Client`].
     pub fn new(settings: Settings, graph: &Graph, clock: Clock) -> Result<Self, MetaError> {
         let history = Arc::clone(graph.history());
-        let meta_settings =
-            MetaSettings::new(settings.webhook_url.clone(), settings.app_secret.clone());
-        let meta = Meta::new(meta_settings, Arc::clone(&history), clock.clone())?;
+        let meta = Meta::new(settings.meta(), Arc::clone(&history), clock.clone())?;
         let draw = Draw::new(settings.seed).fork("courier");
         let courier = Courier::start(meta.clone(), draw, clock.clone());
-        graph.report_to(courier.clone(), Receipts::Drawn(settings.late));
+        graph.report_to(courier.clone(), Receipts::Drawn(settings.receipts));
         Ok(Self {
             settings,
             meta,
@@ -149,12 +187,57 @@ impl Rehearsal {
             // The last act stays in the history, to be looked at after the run.
             let ended = left == Some(0) || stop.is_cancelled();
             report.absorb(match ended {
-                true => self.history.read(check),
-                false => check(&self.history.take()),
+                true => self.history.read(|record| check(record, &Terms::Echo)),
+                false => check(&self.history.take(), &Terms::Echo),
             });
         }
         self.courier.stop().await;
         Ok(report)
+    }
+
+    /// Lets everything be written, up to a million messages, and returns when each has been
+    /// answered 200 or given up. Judges nothing, and receipts are still on their way: let the
+    /// gateway settle, [`Rehearsal::end`], and judge the history then. Empties the history first.
+    ///
+    /// # Errors
+    /// [`MetaError::Handshake`]: the webhook does not answer as it should; nothing was written.
+    pub async fn play(&self, stop: &CancellationToken) -> Result<(), MetaError> {
+        self.meta
+            .verify_handshake(&self.settings.verify_token)
+            .await?;
+        self.history.take();
+        self.onboard().await;
+        let messages = self.settings.messages.unwrap_or(PLAY_MAX).min(PLAY_MAX);
+        self.act(self.writers(), messages, stop).await;
+        Ok(())
+    }
+
+    /// Waits until nothing is on its way any more, receipts included, for as long as Meta tries.
+    /// What still is then is given up.
+    pub async fn quiet(&self) {
+        // What is given up shows in the report.
+        let _ = self.courier.drain(self.settings.redelivery * 2).await;
+    }
+
+    /// Ends whatever still runs.
+    pub async fn end(&self) {
+        self.courier.stop().await;
+    }
+
+    /// What Meta brings along when a number joins that was used on a phone before.
+    async fn onboard(&self) {
+        if self.settings.variety == Variety::Texts {
+            return;
+        }
+        let mut draw = Draw::new(self.settings.seed).fork("old messages");
+        let scene = Scene {
+            number: &self.settings.number,
+            person: &Person::draw(0, &mut draw),
+            at: self.clock.now(),
+        };
+        let old = acts::history(&scene, &mut draw);
+        // Refused only once the courier is stopped.
+        let _ = self.courier.hand_over(old, &Plan::at_once(2)).await;
     }
 
     fn writers(&self) -> Vec<Writer> {
@@ -163,9 +246,15 @@ impl Rehearsal {
         let mut crowd = root.fork("people");
         let writers: Vec<Writer> = (0..people)
             .map(|index| {
-                let draw = root.fork(&format!("person {index}"));
+                let mut draw = root.fork(&format!("person {index}"));
+                let mut person = Person::draw(index, &mut crowd);
+                let meets = self.settings.variety == Variety::All && draw.chance(GROUP_CHANCE);
+                if meets {
+                    person = person.in_group(index);
+                }
                 Writer {
-                    person: Person::draw(index, &mut crowd),
+                    person,
+                    last: None,
                     phrases: Phrases::new(draw.fork("phrases"), index as u64 + 1, people as u64),
                     draw,
                 }
@@ -209,6 +298,7 @@ impl Rehearsal {
             history: Arc::clone(&self.history),
             clock: self.clock.clone(),
             number: self.settings.number.clone(),
+            variety: self.settings.variety,
             late: self.settings.late,
             patience: self.settings.patience,
             gap,
@@ -244,6 +334,7 @@ struct Stage {
     history: Arc<History>,
     clock: Clock,
     number: String,
+    variety: Variety,
     late: Duration,
     patience: Duration,
     /// From one message of a person to the next, on average.
@@ -253,6 +344,8 @@ struct Stage {
 /// One person at the keyboard.
 struct Writer {
     person: Person,
+    /// The message before.
+    last: Option<String>,
     phrases: Phrases,
     draw: Draw,
 }
@@ -293,9 +386,20 @@ impl Writer {
             let text = self.phrases.say();
             let shown = self.person.as_shown(&mut self.draw);
             let plan = Plan::draw(&mut self.draw, stage.late);
-            let element = Element::text(&stage.number, &shown, &wamid, stage.clock.now(), &text);
+            let scene = Scene {
+                number: &stage.number,
+                person: &shown,
+                at: stage.clock.now(),
+            };
+            let element = self.does(stage.variety, &scene, &wamid, &text);
             replied = Some(stage.history.reply_to(&wamid));
             answers.push(stage.courier.hand_over(element, &plan).await?);
+            if stage.variety == Variety::All
+                && let Some(notice) = acts::notice(&scene, &text, &mut self.draw)
+            {
+                stage.courier.hand_over(notice, &plan).await?;
+            }
+            self.last = Some(wamid);
         }
         for answer in answers {
             answer.wait().await;
@@ -305,6 +409,16 @@ impl Writer {
             // An error: the record was emptied, nobody is told any more.
             let _ = replied.await;
         })
+    }
+
+    fn does(&mut self, variety: Variety, scene: &Scene<'_>, wamid: &str, text: &str) -> Element {
+        match variety {
+            Variety::Texts => Element::text(scene.number, scene.person, wamid, scene.at, text),
+            Variety::All => {
+                let before = self.last.as_deref();
+                acts::message(scene, wamid, text, before, &mut self.draw)
+            }
+        }
     }
 
     async fn pause(&mut self, messages: u64, stage: &Stage) {

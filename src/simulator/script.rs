@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::bot::Call;
 use super::gate::Gate;
 
 /// What the pretend Graph API does with one well-formed send.
@@ -43,8 +44,10 @@ pub enum Behaviour {
 pub enum Answer {
     /// Answers with this status and no body.
     Status(u16),
-    /// Answers 200 with JSON made from the call's JSON.
-    Json(Arc<dyn Fn(&Value) -> Value + Send + Sync>),
+    /// Answers 200 with JSON made from the call.
+    Json(Arc<dyn Fn(&Call) -> Value + Send + Sync>),
+    /// Waits, then goes on.
+    Delay(Duration, Box<Self>),
     /// Waits until the gate is open, then goes on.
     Hold(Gate, Box<Self>),
     /// Never answers: the connection is held until the client gives up.
@@ -54,9 +57,20 @@ pub enum Answer {
 }
 
 impl Answer {
-    /// See [`Answer::Json`].
+    /// See [`Answer::Json`]; made from the call's JSON.
     pub fn json(make: impl Fn(&Value) -> Value + Send + Sync + 'static) -> Self {
+        Self::from_call(move |call| make(&call.json))
+    }
+
+    /// See [`Answer::Json`].
+    pub fn from_call(make: impl Fn(&Call) -> Value + Send + Sync + 'static) -> Self {
         Self::Json(Arc::new(make))
+    }
+
+    /// See [`Answer::Delay`].
+    #[must_use]
+    pub fn after(self, wait: Duration) -> Self {
+        Self::Delay(wait, Box::new(self))
     }
 
     /// See [`Answer::Hold`].
@@ -71,9 +85,12 @@ type Predicate<I> = Box<dyn Fn(&I) -> bool + Send + Sync>;
 /// The choice of a behaviour `B` for each input `I`.
 pub struct Script<I, B>(Mutex<Lines<I, B>>);
 
+type Drawn<I, B> = Box<dyn Fn(&I) -> Option<B> + Send + Sync>;
+
 struct Lines<I, B> {
     next: VecDeque<B>,
     rules: Vec<Rule<I, B>>,
+    drawn: Option<Drawn<I, B>>,
     always: B,
 }
 
@@ -95,6 +112,7 @@ impl<I, B: Clone> Script<I, B> {
         Self(Mutex::new(Lines {
             next: VecDeque::new(),
             rules: Vec::new(),
+            drawn: None,
             always,
         }))
     }
@@ -119,6 +137,11 @@ impl<I, B: Clone> Script<I, B> {
         self.add(Box::new(applies), behaviour, true);
     }
 
+    /// A call that no rule speaks of behaves as is drawn for it, where something is.
+    pub fn draw(&self, choose: impl Fn(&I) -> Option<B> + Send + Sync + 'static) {
+        self.with(|lines| lines.drawn = Some(Box::new(choose)));
+    }
+
     /// Chooses for one call.
     pub fn choose(&self, input: &I) -> B {
         self.with(|lines| {
@@ -128,7 +151,10 @@ impl<I, B: Clone> Script<I, B> {
             match lines.rules.iter().position(|rule| (rule.applies)(input)) {
                 Some(index) if lines.rules[index].once => lines.rules.remove(index).behaviour,
                 Some(index) => lines.rules[index].behaviour.clone(),
-                None => lines.always.clone(),
+                None => {
+                    let drawn = lines.drawn.as_ref().and_then(|choose| choose(input));
+                    drawn.unwrap_or_else(|| lines.always.clone())
+                }
             }
         })
     }

@@ -4,22 +4,24 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use hapax::clock::Clock;
+use hapax::simulator::wire::Wire;
+
 use crate::cluster::{Cluster, Stop};
 use crate::load::{Load, judge, number, on_database, ready, until_ready};
 use crate::provided::connect;
-use crate::proxy::Proxy;
 use crate::world::{Node, World};
 
 const PEOPLE: usize = 8;
 /// How long the database is away at least.
 const OUTAGE: Duration = Duration::from_secs(20);
 
-/// A proxy in front of a server, and the address of its database through it.
-async fn proxied(cluster: &Cluster) -> (Proxy, String) {
+/// A wire in front of a server, and the address of its database through it.
+async fn proxied(cluster: &Cluster) -> (Wire, String) {
     let target: SocketAddr = ([127, 0, 0, 1], cluster.port()).into();
-    let proxy = Proxy::start(target).await;
-    let url = format!("postgres://hapax@127.0.0.1:{}/hapax", proxy.port());
-    (proxy, url)
+    let wire = Wire::start(target, Clock::system()).await.expect("a port");
+    let url = format!("postgres://hapax@127.0.0.1:{}/hapax", wire.port());
+    (wire, url)
 }
 
 async fn end_well(nodes: Vec<Node>) {
@@ -75,7 +77,7 @@ const KILL: &str = "
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_are_killed_again_and_again_lose_nothing() {
     let cluster = Cluster::start(&[]).await;
-    let (proxy, url) = proxied(&cluster).await;
+    let (wire, url) = proxied(&cluster).await;
     let world = World::new();
     let settings = on_database(&url);
     let nodes = vec![world.node(&settings).await, world.node(&settings).await];
@@ -85,8 +87,8 @@ async fn connections_that_are_killed_again_and_again_lose_nothing() {
         load.takes(20).await;
         assert!(number(&admin, KILL).await > 0);
         load.takes(20).await;
-        proxy.cut();
-        proxy.pass();
+        wire.cut();
+        wire.pass();
     }
     load.takes(100).await;
     let answers = load.answers();
@@ -103,9 +105,9 @@ async fn connections_that_are_killed_again_and_again_lose_nothing() {
 /// One of two nodes loses the database without being told: no byte comes through any more.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_behind_a_dead_wire_stops_in_time_and_comes_back() {
-    for comes_back in [Proxy::pass, Proxy::cut] {
+    for comes_back in [Wire::pass, Wire::cut] {
         let cluster = Cluster::start(&[]).await;
-        let (proxy, url) = proxied(&cluster).await;
+        let (wire, url) = proxied(&cluster).await;
         let direct = cluster.url();
         let world = World::new();
         let cut_off = world.node(&on_database(&url)).await;
@@ -113,7 +115,7 @@ async fn a_node_behind_a_dead_wire_stops_in_time_and_comes_back() {
         let load = Load::start(&world, &[&cut_off, &other], PEOPLE);
         load.takes(100).await;
 
-        proxy.hold();
+        wire.hold();
         until_ready(&world, &cut_off, 503).await;
         let before = load.answers();
         load.until("the other node goes on", |answers| {
@@ -123,8 +125,8 @@ async fn a_node_behind_a_dead_wire_stops_in_time_and_comes_back() {
         assert_eq!(load.answers()[0].taken, before[0].taken);
         cut_off.logged(says_of_lease).await;
 
-        comes_back(&proxy);
-        proxy.pass();
+        comes_back(&wire);
+        wire.pass();
         until_ready(&world, &cut_off, 200).await;
         let before = load.answers()[0].taken;
         load.until("it takes again", |answers| answers[0].taken >= before + 50)

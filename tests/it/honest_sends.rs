@@ -139,6 +139,7 @@ async fn a_status_without_our_tag_that_comes_before_the_answer_is_not_lost(world
         status: "delivered",
         code: None,
         tag: None,
+        participant: None,
     };
     let status = Element::status(NUMBER, &of, world.clock.now());
     let key = talk.deliver(&single(&status)).await;

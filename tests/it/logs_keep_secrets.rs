@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hapax::model::Secret;
-use hapax::simulator::Receipts;
 use hapax::simulator::bot::{Bot, Call};
 use hapax::simulator::courier::Courier;
 use hapax::simulator::meta::Plan;
@@ -14,6 +13,7 @@ use hapax::simulator::payload::{Element, StatusOf, sign, single};
 use hapax::simulator::person::Person;
 use hapax::simulator::script::{Answer, Behaviour};
 use hapax::simulator::seed::Draw;
+use hapax::simulator::{Odds, Receipts};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -136,6 +136,7 @@ async fn disturb(world: &World, node: &Node) {
         status: "failed",
         code: Some(131_026),
         tag: Some("the-tag-of-somebody-else"),
+        participant: None,
     };
     talk.deliver(&single(&Element::status(NUMBER, &of, world.clock.now())))
         .await;
@@ -232,7 +233,7 @@ async fn no_log_line_of_a_long_and_faulty_run_holds_anything_private() {
         world.node(&settings("forward")).await,
     ];
     let courier = Courier::start(world.meta(&nodes[0]), Draw::new(1), world.clock.clone());
-    let receipts = Receipts::Drawn(Duration::from_millis(20));
+    let receipts = Receipts::Drawn(Odds::mild(Duration::from_millis(20)));
     world.graph.report_to(courier, receipts);
     faulty_graph(&world);
 

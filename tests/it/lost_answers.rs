@@ -5,14 +5,15 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use hapax::clock::Clock;
 use hapax::simulator::person::Person;
+use hapax::simulator::wire::Wire;
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
 use crate::cluster::Cluster;
 use crate::load::{number, on_database, until_number};
 use crate::provided::connect;
-use crate::proxy::Proxy;
 use crate::scene::{person, text};
 use crate::talk::{LOOK, received};
 use crate::world::{LIMIT, Node, World};
@@ -21,7 +22,7 @@ use crate::world::{LIMIT, Node, World};
 struct Scene {
     world: World,
     cluster: Cluster,
-    proxy: Proxy,
+    wire: Wire,
     admin: Client,
     node: Node,
     ann: Person,
@@ -43,8 +44,8 @@ impl Scene {
     async fn start_with(settings: &[(&str, &str)]) -> Self {
         let cluster = Cluster::start(&[]).await;
         let target: SocketAddr = ([127, 0, 0, 1], cluster.port()).into();
-        let proxy = Proxy::start(target).await;
-        let url = format!("postgres://hapax@127.0.0.1:{}/hapax", proxy.port());
+        let wire = Wire::start(target, Clock::system()).await.expect("a port");
+        let url = format!("postgres://hapax@127.0.0.1:{}/hapax", wire.port());
         let world = World::new();
         let mut all = on_database(&url);
         // Here commits hang on purpose.
@@ -58,7 +59,7 @@ impl Scene {
         Self {
             world,
             cluster,
-            proxy,
+            wire,
             admin,
             node,
             ann: person(1),
@@ -101,11 +102,11 @@ impl Scene {
     async fn lose_the_answer(&self, step: &Step) {
         let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory'";
         self.one_waits(waits).await;
-        self.proxy.hold();
+        self.wire.hold();
         number(&self.admin, "SELECT pg_advisory_unlock(1)::int::int8").await;
         until_number(&self.world, &self.admin, step.done, 1).await;
-        self.proxy.cut();
-        self.proxy.pass();
+        self.wire.cut();
+        self.wire.pass();
     }
 
     fn body(&self, said: &str) -> Bytes {

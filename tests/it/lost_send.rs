@@ -369,6 +369,7 @@ async fn after_a_settlement_that_was_given_up_the_next_reply_comes_with_the_rece
         status: "sent",
         code: None,
         tag: sent.tag.as_deref(),
+        participant: None,
     };
     let receipt = Element::status(NUMBER, &of, process.world.clock.now());
     process.append(&receipt).await;

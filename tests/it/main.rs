@@ -30,7 +30,6 @@ mod payloads;
 mod pooler;
 mod protocol_model;
 mod provided;
-mod proxy;
 mod retention;
 mod same_bot;
 mod scene;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use hapax::simulator::checker::check;
+use hapax::simulator::checker::{Terms, check};
 use hapax::simulator::meta::Meta;
 use hapax::simulator::seed::Draw;
 use serde_json::Value;
@@ -177,7 +177,7 @@ async fn five_thousand_messages_in_copies_to_any_of_four_processes_are_each_hand
         let refused = record.posted.iter().filter(|post| post.status != Some(200));
         assert_eq!(refused.count(), 0, "every post is answered 200");
         assert_eq!(record.posted.len() as u64, copies);
-        let report = check(record);
+        let report = check(record, &Terms::Echo);
         assert!(report.is_clean(), "{report}");
     });
     let mut replies = replies(&world);

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use hapax::simulator::checker::check;
+use hapax::simulator::checker::{Terms, check};
 use hapax::simulator::payload::{Element, Layout, Side, StatusOf, delivery, wamid};
 use hapax::simulator::seed::Draw;
 use serde_json::{Value, json};
@@ -43,6 +43,7 @@ fn statuses(world: &World, draw: &mut Draw) -> Vec<Element> {
             status: ["sent", "delivered", "read"][n % 3],
             code: None,
             tag: None,
+            participant: None,
         };
         Element::status(NUMBER, &of, world.clock.now())
     };
@@ -116,7 +117,7 @@ async fn a_thousand_events_in_one_post_are_all_taken_and_broken_ones_harm_nobody
     assert_eq!(meta.post(body.clone()).await, Some(200));
     world.settle(&node).await;
 
-    let report = world.history.read(check);
+    let report = world.history.read(|record| check(record, &Terms::Echo));
     assert!(report.is_clean(), "{report}: {report:?}");
     assert_eq!(
         report.replies, MESSAGES as u64,

@@ -3,6 +3,7 @@
 use super::super::gate::Gate;
 use super::super::meta::{Meta, MetaSettings};
 use super::*;
+use crate::simulator::record::StatusKey;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -177,11 +178,15 @@ async fn a_status_can_be_known_before_the_send_is_answered() {
     graph.next(Behaviour::StatusBeforeAnswer);
     let (_, answer) = call(&graph, "token", &body).await.unwrap();
     let wamid = answer["messages"][0]["id"].as_str().unwrap().to_owned();
-    let key = (wamid.clone(), "sent".to_owned());
+    let key = StatusKey {
+        wamid: wamid.clone(),
+        status: "sent".to_owned(),
+        participant: None,
+    };
     let known = graph
         .history()
-        .read(|r| (r.statuses.get(&key).copied(), r.posted[0].status));
-    assert_eq!(known, (Some(1), Some(200)));
+        .read(|r| (r.statuses[&key].copies, r.posted[0].status));
+    assert_eq!(known, (1, Some(200)));
 
     assert!(graph.report(&wamid, "failed", Some(131_026)).await);
     assert!(!graph.report("wamid.unknown", "sent", None).await);

@@ -12,8 +12,10 @@ use serde_json::json;
 use tokio::sync::OnceCell;
 
 use super::*;
+use crate::simulator::checker::Breach;
 use crate::simulator::graph::GraphSettings;
-use crate::simulator::payload::{Seen, read, sign};
+use crate::simulator::payload::sign;
+use crate::simulator::seen::{Seen, read};
 use crate::simulator::server::{Port, Server};
 
 /// Echoes in the webhook call itself; tells duplicates apart if it is told to. A duplicate is
@@ -137,10 +139,10 @@ async fn a_gateway_that_does_not_is_found_out() {
     let setting = set_up(false);
     let rehearsal = setting.rehearsal(setting.settings().counted(100));
     let report = rehearsal.run(&CancellationToken::new()).await.unwrap();
-    assert!(report.double_replies.count > 50, "{report}");
-    assert_eq!(report.double_replies.count, report.replies - 100);
+    assert!(report.count(Breach::Double) > 50, "{report}");
+    assert_eq!(report.count(Breach::Double), report.replies - 100);
     assert!(
-        report.missing.is_empty() && report.unexpected.is_empty(),
+        report.of(Breach::Missing).is_empty() && report.of(Breach::Unexpected).is_empty(),
         "{report}"
     );
     setting.tear_down().await;

@@ -1,0 +1,169 @@
+//! Sends and receipts: nothing goes out again on a guess, and what Meta has told of a message is
+//! what the gateway knows of it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::{Breach, Report};
+use crate::model::{OutgoingId, Tag};
+use crate::simulator::accounts::{Accounts, rank};
+use crate::simulator::record::{Mark, Record, Sent, Told};
+
+pub(super) fn check(record: &Record, accounts: &Accounts, report: &mut Report) {
+    let fates = Fates::of(record);
+    let mut attempts: BTreeMap<i64, Vec<(u32, &Sent)>> = BTreeMap::new();
+    for sent in &record.sends {
+        match sent.tag.as_deref().and_then(Tag::parse) {
+            Some(tag) => attempts
+                .entry(tag.outgoing.0)
+                .or_default()
+                .push((tag.attempt, sent)),
+            None => report.add(Breach::Unexpected, format!("no tag at {}", sent.at_order)),
+        }
+    }
+    for sends in attempts.values() {
+        again(sends, &fates, report);
+    }
+    let by_name: HashMap<String, &[(u32, &Sent)]> = attempts
+        .iter()
+        .map(|(id, sends)| (OutgoingId(*id).to_string(), sends.as_slice()))
+        .collect();
+    known(accounts, &by_name, &fates, report);
+    dead(accounts, &by_name, &fates, report);
+}
+
+/// What Meta has told of each message, over all members of a group.
+#[derive(Debug, Clone, Copy, Default)]
+struct Fate {
+    /// The highest rank that a delivery answered 200 has told.
+    rank: u8,
+    /// The same, of those that name the send themselves. The others say nothing to who has never
+    /// heard the id that Meta gave.
+    rank_tagged: u8,
+    /// A `failed` of the whole message was posted first at this mark.
+    failed: Option<Mark>,
+    /// And was answered 200.
+    failure_told: bool,
+}
+
+impl Fate {
+    /// Whether Meta has told that it failed, and never that it arrived.
+    fn was_called_failed(&self) -> bool {
+        self.failure_told && self.rank < rank("delivered")
+    }
+}
+
+/// The fates of all messages, by their ids.
+pub(super) struct Fates(HashMap<String, Fate>);
+
+impl Fates {
+    pub(super) fn of(record: &Record) -> Self {
+        let mut fates: HashMap<String, Fate> = HashMap::new();
+        for (key, told) in &record.statuses {
+            let fate = fates.entry(key.wamid.clone()).or_default();
+            let Told {
+                posted,
+                answered,
+                is_tagged,
+                ..
+            } = *told;
+            if key.status == "failed" {
+                if key.participant.is_none() {
+                    fate.failed = Some(posted);
+                    fate.failure_told = answered.is_some();
+                }
+            } else if answered.is_some() {
+                let rank = rank(&key.status);
+                fate.rank = fate.rank.max(rank);
+                fate.rank_tagged = fate.rank_tagged.max(if is_tagged { rank } else { 0 });
+            }
+        }
+        Self(fates)
+    }
+
+    fn get(&self, sent: &Sent) -> Fate {
+        let wamid = sent.wamid.as_deref().unwrap_or_default();
+        self.0.get(wamid).copied().unwrap_or_default()
+    }
+
+    /// Whether Meta took it and never brought it to the person.
+    pub(super) fn has_failed(&self, sent: &Sent) -> bool {
+        self.get(sent).failed.is_some()
+    }
+}
+
+/// Another attempt needs proof that the one before came to nothing.
+fn again(sends: &[(u32, &Sent)], fates: &Fates, report: &mut Report) {
+    for pair in sends.windows(2) {
+        let ((before, first), (attempt, second)) = (pair[0], pair[1]);
+        let failed = fates.get(first).failed;
+        let came_to_nothing =
+            first.refused.is_some() || failed.is_some_and(|at| at < second.at_order);
+        if before == attempt || !came_to_nothing {
+            let words = format!(
+                "attempt {attempt} at {} after attempt {before} at {}",
+                second.at_order, first.at_order
+            );
+            report.add(Breach::DoubleSend, words);
+        }
+    }
+}
+
+/// What the gateway says of its sends is at least what it was told of them.
+fn known(
+    accounts: &Accounts,
+    by_name: &HashMap<String, &[(u32, &Sent)]>,
+    fates: &Fates,
+    report: &mut Report,
+) {
+    for outgoing in &accounts.outgoing {
+        let sends = by_name.get(&outgoing.id).copied().unwrap_or_default();
+        let told: Vec<Fate> = sends.iter().map(|(_, sent)| fates.get(sent)).collect();
+        let is_sent = outgoing.state == "sent";
+        let heard = |fate: &Fate| if is_sent { fate.rank } else { fate.rank_tagged };
+        let rank_told = told.iter().map(heard).max().unwrap_or(0);
+        let failure_told = told.iter().any(|fate| fate.failure_told);
+        let mut add = |words: String| report.add(Breach::Receipt, words);
+        let (name, said) = (&outgoing.id, &outgoing.rank);
+        if rank(said) < rank_told {
+            add(format!(
+                "{name} is said to be {said}, Meta told rank {rank_told}"
+            ));
+        }
+        if is_sent && !sends.iter().any(|(_, sent)| sent.accepted) {
+            add(format!("{name} is said to be sent, and never was"));
+        }
+        if is_sent && !told.is_empty() && told.iter().all(Fate::was_called_failed) {
+            add(format!(
+                "{name} is said to be sent, Meta told it had failed"
+            ));
+        }
+        if outgoing.state == "dead" && rank_told > 0 && !failure_told {
+            add(format!(
+                "{name} is said to be dead, Meta told it had gone out"
+            ));
+        }
+    }
+}
+
+fn dead(
+    accounts: &Accounts,
+    by_name: &HashMap<String, &[(u32, &Sent)]>,
+    fates: &Fates,
+    report: &mut Report,
+) {
+    for letter in accounts.dead_letters.iter().filter(|l| !l.is_turn()) {
+        let name = letter.outgoing.as_deref().unwrap_or_default();
+        let sends = by_name.get(name).copied().unwrap_or_default();
+        if letter.is_unsure() {
+            report.unsure += 1;
+            continue;
+        }
+        report.dead_sends += 1;
+        let is_borne_out =
+            |(_, sent): &(u32, &Sent)| sent.refused.is_some() || fates.get(sent).failed.is_some();
+        if !sends.iter().any(is_borne_out) {
+            let words = format!("{name} is a dead letter, and Meta refused nothing");
+            report.add(Breach::Missing, words);
+        }
+    }
+}
