@@ -256,6 +256,7 @@ fn sender_settings(config: &Config) -> SenderSettings {
         per_second: send.per_second,
         policy: SendPolicy {
             retry_max: send.retry_max,
+            backoff_first: send.backoff_first,
             pause: send.pause,
         },
         unsure_wait: send.unsure_wait,

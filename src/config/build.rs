@@ -237,6 +237,7 @@ fn send(reader: &mut Reader) -> SendConfig {
         connect_timeout: reader.value("send.connect_timeout", value::duration),
         unsure_wait: reader.value("send.unsure_wait", value::duration),
         retry_max: reader.value("send.retry_max", value::duration),
+        backoff_first: reader.value("send.backoff_first", value::duration),
         pause: reader.value("send.pause", value::duration),
     }
 }

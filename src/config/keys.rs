@@ -308,6 +308,7 @@ pub(super) const KEYS: &[Key] = &[
     text("send.connect_timeout", "HAPAX_SEND_CONNECT_TIMEOUT", "5s"),
     text("send.unsure_wait", "HAPAX_SEND_UNSURE_WAIT", "60s"),
     text("send.retry_max", "HAPAX_SEND_RETRY_MAX", "24h"),
+    text("send.backoff_first", "HAPAX_SEND_BACKOFF_FIRST", "1s"),
     text("send.pause", "HAPAX_SEND_PAUSE", "60s"),
     text("node.lease_ttl", "HAPAX_NODE_LEASE_TTL", "5s"),
     text("node.renew_every", "HAPAX_NODE_RENEW_EVERY", "1s"),

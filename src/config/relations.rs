@@ -11,6 +11,8 @@ use super::settings::{
 
 /// A little over the 3 MB (or MiB) that Meta's longest delivery has.
 const BODY_MIN: usize = 3_200_000;
+/// The longest wait of the sender's own while Meta can't be reached.
+const SEND_BACKOFF_FIRST_MAX: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
@@ -100,6 +102,12 @@ fn send(reader: &mut Reader, send: &SendConfig) {
         "send.connect_timeout",
         &["send.timeout"],
         "at most send.timeout, of which it is a part",
+    );
+    reader.relation(
+        send.backoff_first <= SEND_BACKOFF_FIRST_MAX,
+        "send.backoff_first",
+        &[],
+        "at most 60s, which is the longest of the waits that begin with it",
     );
 }
 

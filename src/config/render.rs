@@ -190,6 +190,7 @@ fn send(entries: &mut Entries, send: &SendConfig) {
         ("send.connect_timeout", time(send.connect_timeout)),
         ("send.unsure_wait", time(send.unsure_wait)),
         ("send.retry_max", time(send.retry_max)),
+        ("send.backoff_first", time(send.backoff_first)),
         ("send.pause", time(send.pause)),
     ]);
 }

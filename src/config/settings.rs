@@ -272,6 +272,8 @@ pub struct SendConfig {
     pub unsure_wait: Duration,
     /// How long a send that surely failed is tried again.
     pub retry_max: Duration,
+    /// The first wait after a send that surely failed; a person's limit waits four times that.
+    pub backoff_first: Duration,
     /// How long a number that Meta blocks is left alone.
     pub pause: Duration,
 }

@@ -71,6 +71,31 @@ pub enum Rank {
     Played = 4,
 }
 
+impl Rank {
+    /// Reads the ledger's number.
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            0 => Some(Self::None),
+            1 => Some(Self::Sent),
+            2 => Some(Self::Delivered),
+            3 => Some(Self::Read),
+            4 => Some(Self::Played),
+            _ => None,
+        }
+    }
+
+    /// The word shown to operators: Meta's own, or `none`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Sent => "sent",
+            Self::Delivered => "delivered",
+            Self::Read => "read",
+            Self::Played => "played",
+        }
+    }
+}
+
 /// Who a message goes to.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Recipient {

@@ -10,30 +10,39 @@ use crate::store::SendResult;
 pub struct SendPolicy {
     /// How old an outgoing may grow while it is tried again.
     pub retry_max: Duration,
+    /// The first wait after Meta could not be reached, or said that the number is too fast; twice
+    /// as long each further time, up to a minute. The waits for one person's limit begin at four
+    /// times this.
+    pub backoff_first: Duration,
     /// How long a number waits that Meta does not let send.
     pub pause: Duration,
 }
 
-/// While Meta can't be reached at all.
-const UNREACHABLE: Backoff = Backoff {
-    first: Duration::from_secs(1),
-    factor: 2,
-    max: Duration::from_secs(60),
-};
-/// Meta's own advice for its limit per pair of number and person: 4^n seconds.
-const PAIR_RATE: Backoff = Backoff {
-    first: Duration::from_secs(4),
-    factor: 4,
-    max: Duration::from_secs(3600),
-};
-/// The limit per number fills up again within a second or so.
-const NUMBER_RATE: Backoff = Backoff {
-    first: Duration::from_secs(1),
-    factor: 2,
-    max: Duration::from_secs(60),
-};
+/// The longest wait while Meta can't be reached at all, or while the number is too fast: its limit
+/// fills up again within a second or so.
+const BACKOFF_MAX: Duration = Duration::from_secs(60);
+/// The longest wait of a pair of number and person that is too fast.
+const PAIR_RATE_MAX: Duration = Duration::from_secs(3600);
 
 impl SendPolicy {
+    const fn backoff(&self) -> Backoff {
+        Backoff {
+            first: self.backoff_first,
+            factor: 2,
+            max: BACKOFF_MAX,
+        }
+    }
+
+    /// Meta's own advice for its limit per pair of number and person is 4^n seconds, which this is
+    /// where the first wait is a second.
+    fn pair_rate(&self) -> Backoff {
+        Backoff {
+            first: self.backoff_first.saturating_mul(4),
+            factor: 4,
+            max: PAIR_RATE_MAX,
+        }
+    }
+
     /// What to settle after the `attempt`-th send of an outgoing of this `age`.
     pub(super) fn conclude(
         &self,
@@ -63,7 +72,7 @@ impl SendPolicy {
                 }
             }
             SendVerdict::Unreachable { reason } => SendResult::Retry {
-                after: UNREACHABLE.wait(attempt, 0),
+                after: self.backoff().wait(attempt, 0),
                 reason,
             },
             SendVerdict::Rejected {
@@ -72,7 +81,9 @@ impl SendPolicy {
                 reason,
                 ..
             } => {
-                let after = after.unwrap_or_default().max(PAIR_RATE.wait(attempt, 0));
+                let after = after
+                    .unwrap_or_default()
+                    .max(self.pair_rate().wait(attempt, 0));
                 SendResult::Retry { after, reason }
             }
             SendVerdict::Rejected {
@@ -81,7 +92,9 @@ impl SendPolicy {
                 reason,
                 ..
             } => {
-                let wait = after.unwrap_or_default().max(NUMBER_RATE.wait(attempt, 0));
+                let wait = after
+                    .unwrap_or_default()
+                    .max(self.backoff().wait(attempt, 0));
                 SendResult::PauseNumber { wait, reason }
             }
             SendVerdict::Rejected {
@@ -103,6 +116,7 @@ mod tests {
 
     const POLICY: SendPolicy = SendPolicy {
         retry_max: Duration::from_secs(86_400),
+        backoff_first: Duration::from_secs(1),
         pause: Duration::from_secs(60),
     };
 
@@ -119,17 +133,40 @@ mod tests {
         POLICY.conclude(verdict, attempt, Duration::ZERO)
     }
 
+    /// The first waits after these failures, in milliseconds.
+    fn waits(policy: &SendPolicy, verdict: &SendVerdict, attempts: Attempt) -> Vec<u128> {
+        let wait = |attempt| match policy.conclude(verdict.clone(), attempt, Duration::ZERO) {
+            SendResult::Retry { after, .. } => after.as_millis(),
+            SendResult::PauseNumber { wait, .. } => wait.as_millis(),
+            other => panic!("{other:?}"),
+        };
+        (1..=attempts).map(wait).collect()
+    }
+
     #[test]
-    fn a_rate_limit_waits_longer_each_time() {
-        let waits: Vec<u64> = (1..=4)
-            .map(
-                |attempt| match conclude(rejected(FailureClass::PairRate), attempt) {
-                    SendResult::Retry { after, .. } => after.as_secs(),
-                    other => panic!("{other:?}"),
-                },
-            )
-            .collect();
-        assert_eq!(waits, [4, 16, 64, 256]);
+    fn every_wait_grows_from_the_first_one() {
+        let unreachable = SendVerdict::Unreachable {
+            reason: "refused".into(),
+        };
+        let pair = rejected(FailureClass::PairRate);
+        let number = rejected(FailureClass::NumberRate);
+        assert_eq!(waits(&POLICY, &pair, 4), [4000, 16_000, 64_000, 256_000]);
+        for verdict in [&unreachable, &number] {
+            let grown = [1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000];
+            assert_eq!(waits(&POLICY, verdict, 8), grown);
+        }
+        let quick = SendPolicy {
+            backoff_first: Duration::from_millis(10),
+            ..POLICY
+        };
+        assert_eq!(waits(&quick, &pair, 3), [40, 160, 640]);
+        assert_eq!(waits(&quick, &number, 3), [10, 20, 40]);
+        let longest = waits(&quick, &pair, 40).into_iter().max();
+        assert_eq!(
+            longest,
+            Some(PAIR_RATE_MAX.as_millis()),
+            "no more than that"
+        );
     }
 
     #[test]

@@ -18,12 +18,14 @@ use crate::model::{
 #[cfg(test)]
 mod conformance;
 mod evidence;
+mod listing;
 mod membership;
 pub mod postgres;
 mod retention;
 mod sending;
 pub mod sqlite;
 
+pub use listing::{DeadKind, DeadLetter, OutgoingRecord};
 pub use membership::{Membership, Timing};
 pub use retention::{KEPT_LOOK_EVERY, PARKED_AGE_MAX, PruneRequest, Pruned};
 pub use sending::{KeepSends, SendRequest, SendResult, Sending, Sends, Settle};
@@ -142,8 +144,17 @@ pub trait Store: Send + Sync {
     /// What waits, since when, and for what.
     async fn backlog(&self) -> Result<Backlog, StoreError>;
 
-    /// Dead letters, newest first.
+    /// Open dead letters, newest first.
     async fn dead_letters(&self, limit: u32) -> Result<Vec<DeadLetter>, StoreError>;
+
+    /// Up to `limit` outgoings that retention has left, settled or not, by ascending id, from the
+    /// first one after `after` on. Pages are looks of their own: an outgoing that is committed
+    /// between two of them may have a lower id than one that was listed already.
+    async fn outgoings(
+        &self,
+        after: Option<OutgoingId>,
+        limit: u32,
+    ) -> Result<Vec<OutgoingRecord>, StoreError>;
 
     /// How often an event has arrived, and the last arrivals; `None` if it never has.
     async fn arrivals(&self, key: EventKey) -> Result<Option<Arrivals>, StoreError>;
@@ -458,37 +469,6 @@ impl WaitReason {
             Self::Worker => "worker",
         }
     }
-}
-
-/// A turn or outgoing that ended without effect; kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeadLetter {
-    /// What it was.
-    pub kind: DeadKind,
-    /// Whose.
-    pub conversation: ConversationId,
-    /// The outgoing, if it was one.
-    pub outgoing: Option<OutgoingId>,
-    /// The first message of the turn.
-    pub seq: i64,
-    /// Why.
-    pub reason: String,
-    /// After how many attempts.
-    pub attempts: Attempt,
-    /// When.
-    pub at: Timestamp,
-}
-
-/// The kinds of dead letter. The numbers are the ledger's and never change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum DeadKind {
-    /// A turn that used its attempts, or was discarded.
-    Turn = 1,
-    /// An outgoing that was refused or used its attempts.
-    Outgoing = 2,
-    /// An outgoing of which nobody ever learnt whether it was sent.
-    Unsure = 3,
 }
 
 /// The arrivals of one event.

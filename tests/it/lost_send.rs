@@ -18,8 +18,8 @@ use hapax::simulator::seed::Draw;
 use hapax::store::sqlite::{SqliteSettings, SqliteStore};
 use hapax::store::{
     Answered, Appended, Arrivals, Backlog, ClaimRequest, Claimed, Commits, DeadLetter, Delivery,
-    Finish, Keep, KeepSends, Membership, Policy, PruneRequest, Pruned, Reaped, Release, Renewal,
-    SendRequest, Sends, Settle, SharedStore, Store, StoreError, Timing, Written,
+    Finish, Keep, KeepSends, Membership, OutgoingRecord, Policy, PruneRequest, Pruned, Reaped,
+    Release, Renewal, SendRequest, Sends, Settle, SharedStore, Store, StoreError, Timing, Written,
 };
 use hapax::telemetry::Metrics;
 use hapax::whatsapp::{Graph, GraphSettings, decode};
@@ -148,6 +148,14 @@ impl Store for Faulty {
         self.store.dead_letters(limit).await
     }
 
+    async fn outgoings(
+        &self,
+        after: Option<OutgoingId>,
+        limit: u32,
+    ) -> Result<Vec<OutgoingRecord>, StoreError> {
+        self.store.outgoings(after, limit).await
+    }
+
     async fn arrivals(&self, key: EventKey) -> Result<Option<Arrivals>, StoreError> {
         self.store.arrivals(key).await
     }
@@ -261,6 +269,7 @@ impl Process {
             per_second: 1000,
             policy: SendPolicy {
                 retry_max: NEVER,
+                backoff_first: SOON,
                 pause: SOON,
             },
             unsure_wait,

@@ -18,6 +18,7 @@ mod front;
 mod honest_sends;
 mod in_order;
 mod killed;
+mod listed;
 mod load;
 mod logs_keep_secrets;
 mod logs_tell;

@@ -183,6 +183,7 @@ fn relations_are_checked() {
         ("HAPAX_RETENTION_PAYLOADS", "59m", "retention.payloads"),
         ("HAPAX_RETENTION_EVERY", "25h", "retention.every"),
         ("HAPAX_SEND_TIMEOUT", "1s", "send.connect_timeout"),
+        ("HAPAX_SEND_BACKOFF_FIRST", "61s", "send.backoff_first"),
         ("HAPAX_BOT_LISTEN", "0.0.0.0:9000", "bot.token"),
         ("HAPAX_ADMIN_LISTEN", "[::]:9000", "admin.token"),
         ("HAPAX_ADMIN_LISTEN", "127.0.0.1:8080", "admin.listen"),

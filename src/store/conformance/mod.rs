@@ -7,6 +7,7 @@
 pub(super) mod append;
 pub(super) mod fixture;
 pub(super) mod identity;
+pub(super) mod listing;
 pub(super) mod nodes;
 pub(super) mod outbox;
 mod plain;
@@ -82,6 +83,9 @@ macro_rules! conformance {
                 a_rate_limit_by_receipt_is_tried_again_in_its_place,
                 a_back_off_stands_beside_other_news_of_its_delivery,
                 a_late_receipt_closes_a_dead_letter,
+            ],
+            listing: [
+                every_outgoing_is_listed_as_it_stands_and_in_pages,
             ],
             retention: [
                 a_key_is_kept_for_its_age_and_then_forgotten,

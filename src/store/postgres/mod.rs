@@ -53,8 +53,8 @@ use self::tx::{Durability, Session, Tx};
 use self::wake::Wake;
 use super::{
     Answered, Appended, Arrivals, Backlog, ClaimRequest, Claimed, Commits, DeadLetter, Delivery,
-    Finish, Keep, KeepSends, PruneRequest, Pruned, Reaped, Release, Renewal, SendRequest, Sends,
-    Settle, Store, StoreError, Written,
+    Finish, Keep, KeepSends, OutgoingRecord, PruneRequest, Pruned, Reaped, Release, Renewal,
+    SendRequest, Sends, Settle, Store, StoreError, Written,
 };
 use crate::clock::Clock;
 use crate::model::{EventKey, Lease, NodeId, OutgoingId, OutgoingState, StoreId};
@@ -456,6 +456,16 @@ impl Store for PostgresStore {
     async fn dead_letters(&self, limit: u32) -> Result<Vec<DeadLetter>, StoreError> {
         self.shared
             .relaxed(async move |tx: &mut Tx| read::dead_letters(tx, limit).await)
+            .await
+    }
+
+    async fn outgoings(
+        &self,
+        after: Option<OutgoingId>,
+        limit: u32,
+    ) -> Result<Vec<OutgoingRecord>, StoreError> {
+        self.shared
+            .relaxed(async move |tx: &mut Tx| read::outgoings(tx, after, limit).await)
             .await
     }
 

@@ -5,14 +5,17 @@ use std::time::Duration;
 use tokio_postgres::Row;
 
 use super::super::{
-    ArrivalRecord, Arrivals, Backlog, ClaimToken, DeadKind, DeadLetter, Oldest, WaitReason,
+    ArrivalRecord, Arrivals, Backlog, ClaimToken, DeadKind, DeadLetter, Oldest, OutgoingRecord,
+    WaitReason,
 };
 use super::fault::Fault;
 use super::gate::read_answer;
-use super::outbox::read_attempt;
+use super::outbox::{read_attempt, read_state};
 use super::parameter::{Key, parameters};
 use super::tx::Tx;
-use crate::model::{ConversationId, DeliveryId, EventKey, Lease, NodeId, OutgoingId, Timestamp};
+use crate::model::{
+    ConversationId, DeliveryId, EventKey, Lease, NodeId, OutgoingId, Rank, Timestamp, Wamid,
+};
 
 const PENDING: &str = "
     SELECT count(*), coalesce(sum(c.next_seq - 1 - c.done_seq), 0)::bigint
@@ -99,6 +102,37 @@ fn read_dead_letter(row: &Row) -> Result<DeadLetter, Fault> {
         reason: row.get(4),
         attempts: read_attempt(row.get(5)),
         at: Timestamp(row.get(6)),
+    })
+}
+
+const OUTGOINGS: &str = "
+    SELECT id, conversation, turn_seq, state, attempt, rank, failed_attempt, wamid
+      FROM outgoing WHERE id > $1 ORDER BY id LIMIT $2";
+
+pub(super) async fn outgoings(
+    tx: &mut Tx,
+    after: Option<OutgoingId>,
+    limit: u32,
+) -> Result<Vec<OutgoingRecord>, Fault> {
+    let after = after.map_or(i64::MIN, |id| id.0);
+    let outgoings = tx.queue(OUTGOINGS, parameters![after, i64::from(limit)]);
+    let outgoings = tx.commit().await?.take(outgoings);
+    outgoings.iter().map(read_outgoing).collect()
+}
+
+fn read_outgoing(row: &Row) -> Result<OutgoingRecord, Fault> {
+    let number: i16 = row.get(5);
+    let rank = u8::try_from(number).ok().and_then(Rank::from_number);
+    let unknown = || Fault::Refused(format!("no rank has the number {number}"));
+    Ok(OutgoingRecord {
+        id: OutgoingId(row.get(0)),
+        conversation: ConversationId(row.get(1)),
+        seq: row.get(2),
+        state: read_state(row.get(3))?,
+        attempt: read_attempt(row.get(4)),
+        rank: rank.ok_or_else(unknown)?,
+        failed: row.get::<_, Option<i64>>(6).map(read_attempt),
+        wamid: row.get::<_, Option<String>>(7).map(Wamid::new),
     })
 }
 

@@ -39,8 +39,8 @@ use self::queue::{Shared, Urgency};
 use super::evidence::Silence;
 use super::{
     Answered, Appended, Arrivals, Backlog, ClaimRequest, Claimed, Commits, DeadLetter, Delivery,
-    Finish, Keep, KeepSends, PruneRequest, Pruned, Reaped, Release, Renewal, SendRequest, Sends,
-    Settle, Store, StoreError, Written,
+    Finish, Keep, KeepSends, OutgoingRecord, PruneRequest, Pruned, Reaped, Release, Renewal,
+    SendRequest, Sends, Settle, Store, StoreError, Written,
 };
 use crate::clock::Clock;
 use crate::model::{EventKey, Lease, NodeId, OutgoingId, OutgoingState, StoreId};
@@ -347,6 +347,15 @@ impl Store for SqliteStore {
 
     async fn dead_letters(&self, limit: u32) -> Result<Vec<DeadLetter>, StoreError> {
         self.read(move |conn| read::dead_letters(conn, limit)).await
+    }
+
+    async fn outgoings(
+        &self,
+        after: Option<OutgoingId>,
+        limit: u32,
+    ) -> Result<Vec<OutgoingRecord>, StoreError> {
+        self.read(move |conn| read::outgoings(conn, after, limit))
+            .await
     }
 
     async fn arrivals(&self, key: EventKey) -> Result<Option<Arrivals>, StoreError> {

@@ -2,9 +2,12 @@
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::super::{ArrivalRecord, Arrivals, Backlog, DeadKind, DeadLetter, Oldest, WaitReason};
+use super::super::{
+    ArrivalRecord, Arrivals, Backlog, DeadKind, DeadLetter, Oldest, OutgoingRecord, WaitReason,
+};
 use super::append::read_answer;
-use crate::model::{ConversationId, DeliveryId, EventKey, OutgoingId, Timestamp};
+use super::outbox::read_state;
+use crate::model::{ConversationId, DeliveryId, EventKey, OutgoingId, Rank, Timestamp, Wamid};
 
 // Conversations with something pending are those that are ready and those that are owned.
 const PENDING: &str = "
@@ -99,6 +102,36 @@ fn read_dead_letter(row: &Row<'_>) -> rusqlite::Result<DeadLetter> {
         reason: row.get(4)?,
         attempts: row.get(5)?,
         at: Timestamp(row.get(6)?),
+    })
+}
+
+const OUTGOINGS: &str = "
+    SELECT id, conversation, turn_seq, state, attempt, rank, failed_attempt, wamid
+      FROM outgoing WHERE id > ?1 ORDER BY id LIMIT ?2";
+
+pub(super) fn outgoings(
+    conn: &Connection,
+    after: Option<OutgoingId>,
+    limit: u32,
+) -> rusqlite::Result<Vec<OutgoingRecord>> {
+    let after = after.map_or(i64::MIN, |id| id.0);
+    conn.prepare_cached(OUTGOINGS)?
+        .query_map((after, limit), read_outgoing)?
+        .collect()
+}
+
+fn read_outgoing(row: &Row<'_>) -> rusqlite::Result<OutgoingRecord> {
+    let rank: u8 = row.get(5)?;
+    let unknown = rusqlite::Error::IntegralValueOutOfRange(5, i64::from(rank));
+    Ok(OutgoingRecord {
+        id: OutgoingId(row.get(0)?),
+        conversation: ConversationId(row.get(1)?),
+        seq: row.get(2)?,
+        state: read_state(row, 3)?,
+        attempt: row.get(4)?,
+        rank: Rank::from_number(rank).ok_or(unknown)?,
+        failed: row.get(6)?,
+        wamid: row.get::<_, Option<String>>(7)?.map(Wamid::new),
     })
 }
 

@@ -1,4 +1,7 @@
-//! What operators ask over HTTP: figures for Prometheus. Shows no text and no identity.
+//! What operators ask over HTTP: figures for Prometheus, and lists of what is in the ledger. Shows
+//! no text and no identity, and changes nothing.
+
+mod listing;
 
 use std::sync::Arc;
 
@@ -31,6 +34,8 @@ pub fn router(parts: AdminParts) -> Router {
     let parts = Arc::new(parts);
     Router::new()
         .route("/metrics", get(figures))
+        .route("/v1/dead-letters", get(listing::dead_letters))
+        .route("/v1/outgoing", get(listing::outgoings))
         .layer(middleware::from_fn_with_state(Arc::clone(&parts), admit))
         .route("/healthz", get(|| async { "alive\n" }))
         .with_state(parts)
