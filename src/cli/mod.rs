@@ -4,12 +4,17 @@ mod bench;
 mod config;
 mod dev;
 mod figures;
+mod interrupt;
 mod migrate;
+mod rehearse;
 mod serve;
+mod throwaway;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::model::Secret;
 
 /// The exactly-once front door for WhatsApp bots.
 #[derive(Debug, Parser)]
@@ -25,6 +30,8 @@ enum Command {
     Serve(serve::Serve),
     /// Try everything without an account: the gateway and a pretend WhatsApp in one process.
     Dev(dev::Dev),
+    /// Prove the promises: real nodes under a pretend WhatsApp, while things break by seed.
+    Rehearse(rehearse::Rehearse),
     /// Show the settings in force and where each came from.
     Config(config::Show),
     /// Bring the store to this version's schema.
@@ -40,11 +47,18 @@ impl Cli {
         match self.command {
             Command::Serve(serve) => serve.run().await,
             Command::Dev(dev) => dev.run().await,
+            Command::Rehearse(rehearse) => rehearse.run().await,
             Command::Config(show) => show.run(),
             Command::Migrate(migrate) => migrate.run().await,
             Command::Bench(bench) => bench.run().await,
         }
     }
+}
+
+/// An address on the command line; a password in it must not be printed.
+#[expect(clippy::unnecessary_wraps, reason = "what clap asks of a parser")]
+fn address(text: &str) -> Result<Secret, std::convert::Infallible> {
+    Ok(Secret::new(text))
 }
 
 /// Wrong settings or arguments.

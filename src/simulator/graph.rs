@@ -114,6 +114,11 @@ impl Graph {
         format!("http://{}", self.0.addr)
     }
 
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.0.addr
+    }
+
     /// The history it records into.
     pub fn history(&self) -> &Arc<History> {
         &self.0.service.history

@@ -41,4 +41,5 @@ pub use record::{Record, Said, Sent};
 pub use rehearsal::{Rehearsal, Settings};
 pub use script::{Answer, Behaviour, Script};
 pub use seed::Draw;
+pub use server::Port;
 pub use wire::Wire;

@@ -25,14 +25,17 @@ const BACKLOG: u32 = 1024;
 /// A port of the loopback interface, kept for us as long as this lives, also while nobody
 /// listens on it: a server that is down must not lose its address to another program.
 #[derive(Debug)]
-pub(super) struct Port {
+pub struct Port {
     addr: SocketAddr,
     _reserved: TcpSocket,
 }
 
 impl Port {
     /// Any free port.
-    pub(super) fn reserve() -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn reserve() -> io::Result<Self> {
         let reserved = socket((Ipv4Addr::LOCALHOST, 0).into())?;
         let addr = reserved.local_addr()?;
         Ok(Self {
@@ -42,7 +45,7 @@ impl Port {
     }
 
     /// Where it is.
-    pub(super) const fn addr(&self) -> SocketAddr {
+    pub const fn addr(&self) -> SocketAddr {
         self.addr
     }
 

@@ -22,12 +22,12 @@ use indicatif::ProgressBar;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::interrupt::Interrupt;
 use super::ledger::{Engine, Ledger, Ledgers};
 use super::load::{Round, fire};
 use super::shots::{APP_SECRET, Generator};
 use super::statistics::{commits_since, mean_batch, median, millis, quantile, round3};
 use crate::cli::fault;
+use crate::cli::interrupt::Interrupt;
 use crate::clock::Clock;
 use crate::ingress::{Ingress as Stage, IngressLimits, IngressParts};
 use crate::listener;
@@ -54,7 +54,7 @@ pub(in crate::cli) struct Ingest {
     #[arg(long, value_name = "FOLDER")]
     folder: Option<PathBuf>,
     /// Measure PostgreSQL as well: postgres://…, in a schema of its own that is dropped at the end.
-    #[arg(long, value_name = "URL", value_parser = super::address)]
+    #[arg(long, value_name = "URL", value_parser = crate::cli::address)]
     store: Option<Secret>,
     /// Print one JSON object instead of a table.
     #[arg(long)]

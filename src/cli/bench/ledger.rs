@@ -7,11 +7,11 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use crate::app::store;
+use crate::cli::throwaway;
 use crate::clock::Clock;
 use crate::config::{self, Sources, StoreConfig, StoreUrl};
 use crate::model::Secret;
 use crate::store::SharedStore;
-use crate::store::postgres::THROWAWAY_PREFIX;
 
 /// What keeps a ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +67,7 @@ impl Ledgers {
             if !matches!(config.url, StoreUrl::Postgres(_)) {
                 return Err("--store: expected postgres://…; SQLite is always measured".to_owned());
             }
-            config.postgres.schema = throwaway_schema()?;
+            config.postgres.schema = throwaway::schema()?;
             all.push(Ledger {
                 engine: Engine::Postgres,
                 config,
@@ -103,12 +103,6 @@ fn settings(url: &str) -> Result<StoreConfig, String> {
     let mut config = config::load_store(sources).map_err(|faults| faults.to_string())?;
     config.queue_max = config.queue_max.max(QUEUE_MIN);
     Ok(config)
-}
-
-fn throwaway_schema() -> Result<String, String> {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes).map_err(|error| format!("no randomness: {error}"))?;
-    Ok(format!("{THROWAWAY_PREFIX}{}", hex::encode(bytes)))
 }
 
 #[cfg(test)]

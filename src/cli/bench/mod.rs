@@ -1,7 +1,6 @@
 //! `hapax bench`: what this machine can do, as ratios measured in one run.
 
 mod ingest;
-mod interrupt;
 mod ledger;
 mod load;
 mod shots;
@@ -11,8 +10,6 @@ mod turns;
 use std::process::ExitCode;
 
 use clap::Subcommand;
-
-use crate::model::Secret;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Bench {
@@ -29,10 +26,4 @@ impl Bench {
             Self::Turns(turns) => turns.run().await,
         }
     }
-}
-
-/// An address on the command line; a password in it must not be printed.
-#[expect(clippy::unnecessary_wraps, reason = "what clap asks of a parser")]
-fn address(text: &str) -> Result<Secret, std::convert::Infallible> {
-    Ok(Secret::new(text))
 }

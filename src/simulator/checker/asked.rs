@@ -81,7 +81,7 @@ fn once(
             effects.calls.len(),
             place(record, message)
         );
-        report.add(Breach::Double, words);
+        return report.add(Breach::Double, words);
     }
     for (part, sends) in &effects.parts {
         let arrived = sends.iter().filter(|sent| !fates.has_failed(sent)).count();

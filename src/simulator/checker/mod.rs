@@ -266,4 +266,6 @@ fn place(record: &Record, message: usize) -> String {
 }
 
 #[cfg(test)]
+mod planted;
+#[cfg(test)]
 mod tests;

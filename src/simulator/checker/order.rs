@@ -111,20 +111,22 @@ fn steps(
 /// One walk in the order of posting, beside one in the order of the answers, so that a long
 /// conversation costs no more than sorting it.
 fn overtaking(steps: &[Step]) -> Vec<(usize, usize)> {
-    let mut answered: Vec<(Mark, Mark, usize)> = steps
+    let mut answered: Vec<(Mark, (Mark, Mark), usize)> = steps
         .iter()
-        .filter_map(|a| Some((a.answered?, a.effect?.1, a.message)))
+        .filter_map(|a| Some((a.answered?, a.effect?, a.message)))
         .collect();
     answered.sort_unstable();
     let mut before = answered.into_iter().peekable();
-    let mut latest: Option<(Mark, usize)> = None;
+    let mut latest: Option<(Mark, Mark, usize)> = None;
     let mut found = Vec::new();
     for b in steps {
-        while let Some((_, ended, earlier)) = before.next_if(|(at, ..)| *at < b.posted) {
-            latest = latest.max(Some((ended, earlier)));
+        while let Some((_, (began, ended), earlier)) = before.next_if(|(at, ..)| *at < b.posted) {
+            latest = latest.max(Some((ended, began, earlier)));
         }
-        if let (Some((ended, earlier)), Some((began, _))) = (latest, b.effect)
+        // What began together was one turn.
+        if let (Some((ended, together, earlier)), Some((began, _))) = (latest, b.effect)
             && began < ended
+            && began != together
         {
             found.push((earlier, b.message));
         }

@@ -15,11 +15,11 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use self::contender::{Contender, Turned};
-use super::interrupt::Interrupt;
 use super::ledger::{Engine, Ledgers};
 use super::shots::Generator;
 use crate::app;
 use crate::cli::fault;
+use crate::cli::interrupt::Interrupt;
 use crate::clock::Clock;
 use crate::model::Secret;
 
@@ -38,7 +38,7 @@ pub(in crate::cli) struct Turns {
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
     connections: u16,
     /// Measure PostgreSQL as well: postgres://…, in a schema of its own that is dropped at the end.
-    #[arg(long, value_name = "URL", value_parser = super::address)]
+    #[arg(long, value_name = "URL", value_parser = crate::cli::address)]
     store: Option<Secret>,
     /// Rounds of each engine, after one to warm up.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=100))]

@@ -1,0 +1,215 @@
+//! `hapax rehearse`: real nodes under a pretend WhatsApp while things break, by seed; and a
+//! verdict from outside.
+
+mod accounts;
+mod fleet;
+mod ground;
+mod page;
+mod settings;
+mod stage;
+mod strikes;
+mod tally;
+mod timeline;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use self::ground::Ground;
+use self::stage::{Setup, play};
+use self::tally::Tally;
+use super::fault;
+use super::interrupt::Interrupt;
+use crate::clock::Clock;
+use crate::model::Secret;
+use crate::simulator::faults::{FaultPlan, NODES_MAX};
+
+#[derive(Debug, Args)]
+pub(super) struct Rehearse {
+    /// The first seed: it decides who writes what, what is delivered how often, and what breaks.
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seed: u64,
+    /// How many seeds, one after the other.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        conflicts_with = "minutes"
+    )]
+    seeds: u64,
+    /// Seed after seed for so long.
+    #[arg(long, value_name = "M")]
+    minutes: Option<u64>,
+    /// How many nodes share the ledger.
+    #[arg(long, value_name = "K", default_value_t = 2)]
+    nodes: usize,
+    /// sqlite, or postgres://…; a run makes a file or a schema of its own, and takes it away.
+    #[arg(long, value_name = "URL", value_parser = super::address)]
+    store: Option<Secret>,
+    /// A plan of faults (JSON) in place of the one that the seed draws.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["seeds", "minutes", "seed"])]
+    plan: Option<PathBuf>,
+    /// Show the plan that the seed draws, and do nothing.
+    #[arg(long)]
+    show_plan: bool,
+    /// Write a page with pictures to this file.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// The verdict as JSON, and nothing else, on stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Rehearse {
+    pub(super) async fn run(self) -> ExitCode {
+        match self.rehearse().await {
+            Ok(code) => code,
+            Err(text) => fault(&text),
+        }
+    }
+
+    #[expect(clippy::print_stdout, reason = "what the command is for")]
+    async fn rehearse(self) -> Result<ExitCode, String> {
+        let setup = self.setup()?;
+        let has_wire = setup.ground.far_end().await.is_some();
+        if self.show_plan {
+            let plan = self.plan(self.seed, has_wire)?;
+            let shown = serde_json::to_string_pretty(&plan).map_err(|error| error.to_string())?;
+            println!("{shown}");
+            return Ok(ExitCode::SUCCESS);
+        }
+        let mut interrupt = Interrupt::listen()?;
+        let tally = interrupt.cuts(self.all(&setup, has_wire)).await?;
+        if let Some(path) = &self.report {
+            let page = page::page(&tally, setup.ground.as_str(), self.nodes);
+            let written = std::fs::write(path, page);
+            written.map_err(|error| format!("--report: {}: {error}", path.display()))?;
+        }
+        match self.json {
+            true => println!("{}", tally.json(setup.ground.as_str(), self.nodes)),
+            false => print!("{}", tally.words()),
+        }
+        Ok(match tally.is_clean() {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
+        })
+    }
+
+    fn setup(&self) -> Result<Setup, String> {
+        if !(1..=NODES_MAX).contains(&self.nodes) {
+            return Err(format!(
+                "--nodes: expected 1 to {NODES_MAX}, found {}",
+                self.nodes
+            ));
+        }
+        let program = std::env::current_exe();
+        Ok(Setup {
+            ground: Ground::parse(self.store.as_ref())?,
+            nodes: self.nodes,
+            program: program.map_err(|error| format!("where is this binary? {error}"))?,
+            more: Vec::new(),
+            clock: Clock::system(),
+        })
+    }
+
+    fn plan(&self, seed: u64, has_wire: bool) -> Result<FaultPlan, String> {
+        let Some(path) = &self.plan else {
+            return Ok(FaultPlan::draw(seed, self.nodes, has_wire));
+        };
+        let text = std::fs::read_to_string(path);
+        let text = text.map_err(|error| format!("--plan: {}: {error}", path.display()))?;
+        let plan = FaultPlan::parse(&text, self.nodes, has_wire);
+        plan.map_err(|fault| format!("--plan: {}: {fault}", path.display()))
+    }
+
+    async fn all(&self, setup: &Setup, has_wire: bool) -> Result<Tally, String> {
+        let began = setup.clock.boottime();
+        let limit = self
+            .minutes
+            .map(|minutes| Duration::from_secs(minutes * 60));
+        let bar = Bar::new(self.seeds, limit);
+        let mut tally = Tally::default();
+        for seed in self.seed.. {
+            let done = seed - self.seed;
+            let elapsed = setup.clock.boottime() - began;
+            let over = limit.map_or(done >= self.seeds, |limit| elapsed >= limit);
+            if over && done > 0 {
+                break;
+            }
+            let plan = self.plan(seed, has_wire)?;
+            bar.begin(seed, elapsed);
+            let mut watch = |progress: &_| bar.show(progress, &tally);
+            let played = play(&plan, None, setup, &mut watch).await?;
+            tally.add(played, self.again(seed));
+            bar.end_of(done + 1);
+        }
+        bar.finish();
+        Ok(tally)
+    }
+
+    /// The command that repeats the run of a seed.
+    fn again(&self, seed: u64) -> String {
+        let what = match &self.plan {
+            Some(path) => format!("--plan {}", path.display()),
+            None => format!("--seed {seed}"),
+        };
+        // The address may hold a password, so it is not repeated.
+        let store = self.store.as_ref().map(|_| " --store \"$HAPAX_STORE\"");
+        let nodes = self.nodes;
+        format!(
+            "hapax rehearse {what} --nodes {nodes}{}",
+            store.unwrap_or_default()
+        )
+    }
+}
+
+/// The line on the terminal. Shows nothing where nobody watches.
+struct Bar {
+    bar: ProgressBar,
+    limit: Option<Duration>,
+}
+
+impl Bar {
+    fn new(seeds: u64, limit: Option<Duration>) -> Self {
+        let length = limit.map_or(seeds, |limit| limit.as_secs());
+        let bar = ProgressBar::new(length);
+        let unit = limit.map_or("seeds", |_| "s");
+        let template = format!("{{bar:24}} {{pos}}/{{len}} {unit}  {{msg}}");
+        if let Ok(style) = ProgressStyle::with_template(&template) {
+            bar.set_style(style);
+        }
+        Self { bar, limit }
+    }
+
+    fn begin(&self, seed: u64, elapsed: Duration) {
+        if let Some(limit) = self.limit {
+            self.bar.set_position(elapsed.min(limit).as_secs());
+        }
+        self.bar.set_prefix(format!("seed {seed}"));
+    }
+
+    fn show(&self, progress: &crate::simulator::Progress, tally: &Tally) {
+        self.bar.set_message(format!(
+            "{}: {} messages, {} deliveries, {} replies; {} runs went wrong",
+            self.bar.prefix(),
+            progress.messages,
+            progress.deliveries,
+            progress.replies,
+            tally.failed().count(),
+        ));
+        self.bar.tick();
+    }
+
+    fn end_of(&self, done: u64) {
+        if self.limit.is_none() {
+            self.bar.set_position(done);
+        }
+    }
+
+    fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}

@@ -1,0 +1,285 @@
+//! One run: a pretend WhatsApp, real nodes on one ledger, a plan of misfortunes, and the verdict.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::accounts;
+use super::fleet::{Doors, FarEnds, Fleet, Launch};
+use super::ground::{Ground, Place};
+use super::settings::{APP_SECRET, Answers, TOKEN, VERIFY_TOKEN, of_node};
+use super::strikes::{Around, Struck};
+use super::timeline::Timeline;
+use crate::clock::Clock;
+use crate::model::Secret;
+use crate::simulator::accounts::Accounts;
+use crate::simulator::acts::Variety;
+use crate::simulator::checker::{Breach, Report, Terms, check};
+use crate::simulator::faults::FaultPlan;
+use crate::simulator::graph::{Graph, GraphSettings};
+use crate::simulator::history::{History, Progress};
+use crate::simulator::rehearsal::{Rehearsal, Settings};
+use crate::simulator::{Bot, Odds};
+
+/// How long everything may take to come to its end after the last fault.
+const SETTLE_MAX: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_millis(40);
+/// Meta's seven days.
+const REDELIVERY: Duration = Duration::from_secs(15);
+/// What a copy of a delivery, or a receipt, may be late by.
+const LATE: Duration = Duration::from_millis(120);
+/// How long somebody waits for a reply before they write on.
+const PATIENCE: Duration = Duration::from_millis(400);
+
+/// What is the same for all runs.
+pub(super) struct Setup {
+    pub(super) ground: Ground,
+    pub(super) nodes: usize,
+    /// Of the nodes' own binary.
+    pub(super) program: PathBuf,
+    /// Settings of the nodes beside the usual ones.
+    pub(super) more: Vec<(String, String)>,
+    pub(super) clock: Clock,
+}
+
+/// A run that has been judged.
+pub(super) struct Played {
+    pub(super) plan: FaultPlan,
+    pub(super) report: Report,
+    pub(super) took: Duration,
+    pub(super) struck: Vec<Struck>,
+    pub(super) timeline: Timeline,
+    /// How often nodes were started.
+    pub(super) starts: u32,
+    /// Whether a fuse has blown.
+    pub(super) blown: bool,
+    /// Where the nodes' logs were left, if something was wrong.
+    pub(super) logs: Option<PathBuf>,
+}
+
+/// Plays one plan. `fuse` is what makes the first node end itself; `watch` hears of progress.
+///
+/// # Errors
+/// Something that has nothing to do with the promises: no port, no database, no process.
+pub(super) async fn play(
+    plan: &FaultPlan,
+    fuse: Option<(String, String)>,
+    setup: &Setup,
+    watch: &mut (dyn FnMut(&Progress) + Send),
+) -> Result<Played, String> {
+    let began = setup.clock.boottime();
+    let place = Place::make(&setup.ground)?;
+    let scene = Scene::set(plan, setup).await?;
+    let launches = scene.launches(fuse, setup, &place);
+    let mut fleet = Fleet::start(launches, &setup.clock).await?;
+    let struck = scene.act(plan, &mut fleet, setup, watch).await;
+    let struck = struck.map_err(|fault| with_log(fault, &place))?;
+    let accounts = scene.settle(&setup.clock).await?;
+    let mut report = scene
+        .history
+        .read(|record| check(record, &Terms::Recorded(accounts)));
+    let timeline = scene.history.read(|record| Timeline::of(record, began));
+    let (mut starts, mut blown) = (0, false);
+    for node in 0..setup.nodes {
+        let fortune = fleet.fortune(node);
+        starts += fortune.starts;
+        blown |= fortune.blown;
+        for crash in fortune.crashes {
+            report.add(Breach::Crashed, format!("node {node}: {crash}"));
+        }
+    }
+    fleet.stop().await?;
+    scene.strike_set().await;
+    read_logs(&place, setup.nodes, &mut report);
+    place.destroy(&setup.clock).await?;
+    let logs = (!report.is_clean()).then(|| place.folder.keep());
+    Ok(Played {
+        plan: plan.clone(),
+        took: setup.clock.boottime() - began,
+        report,
+        struck,
+        timeline,
+        starts,
+        blown,
+        logs,
+    })
+}
+
+/// A fault with the last lines that the first node wrote.
+fn with_log(fault: String, place: &Place) -> String {
+    let log = std::fs::read_to_string(place.path().join(log_name(0))).unwrap_or_default();
+    let lines: Vec<&str> = log.lines().collect();
+    let last = lines[lines.len().saturating_sub(5)..].join("\n");
+    format!("{fault}\n{last}")
+}
+
+/// Everything around the nodes.
+struct Scene {
+    history: Arc<History>,
+    graph: Graph,
+    bot: Bot,
+    doors: Vec<Doors>,
+    rehearsal: Rehearsal,
+}
+
+impl Scene {
+    async fn set(plan: &FaultPlan, setup: &Setup) -> Result<Self, String> {
+        let failed = |error: std::io::Error| format!("no pretend WhatsApp: {error}");
+        let clock = &setup.clock;
+        let history = History::new();
+        let settings = GraphSettings {
+            token: Secret::new(TOKEN),
+            seed: plan.seed,
+        };
+        let graph = Graph::start(settings, Arc::clone(&history), clock.clone()).map_err(failed)?;
+        let secret = Secret::new(APP_SECRET);
+        let bot = Bot::recording(secret, Arc::clone(&history), clock.clone()).map_err(failed)?;
+        plan.manners.teach_bot(&bot, plan.seed);
+        plan.manners.teach_graph(&graph, plan.seed);
+        let far = FarEnds {
+            bot: bot.addr(),
+            graph: graph.addr(),
+            store: setup.ground.far_end().await,
+        };
+        let mut doors = Vec::new();
+        for _ in 0..setup.nodes {
+            doors.push(Doors::open(far, clock).await.map_err(failed)?);
+        }
+        let rehearsal = Rehearsal::new(people(plan, &doors), &graph, clock.clone())
+            .map_err(|error| error.to_string())?;
+        Ok(Self {
+            history,
+            graph,
+            bot,
+            doors,
+            rehearsal,
+        })
+    }
+
+    fn launches(
+        &self,
+        fuse: Option<(String, String)>,
+        setup: &Setup,
+        place: &Place,
+    ) -> Vec<Launch> {
+        let launch = |(node, doors): (usize, &Doors)| {
+            let mut settings = of_node(doors, Answers::Bot, true);
+            settings.extend(place.settings(doors.store.as_ref().map(|wire| wire.address())));
+            settings.extend(setup.more.iter().cloned());
+            Launch {
+                program: setup.program.clone(),
+                settings,
+                fuse: fuse.clone().filter(|_| node == 0),
+                log: place.path().join(log_name(node)),
+                readyz: format!("http://{}/readyz", doors.public.addr()),
+            }
+        };
+        self.doors.iter().enumerate().map(launch).collect()
+    }
+
+    /// Everybody writes, and things break.
+    async fn act(
+        &self,
+        plan: &FaultPlan,
+        fleet: &mut Fleet,
+        setup: &Setup,
+        watch: &mut (dyn FnMut(&Progress) + Send),
+    ) -> Result<Vec<Struck>, String> {
+        let never = CancellationToken::new();
+        let writing = self.rehearsal.play(&never);
+        let around = Around {
+            fleet: fleet.striker(),
+            doors: &self.doors,
+            bot: &self.bot,
+            history: &self.history,
+            clock: &setup.clock,
+        };
+        let breaking = around.carry_out(plan);
+        let both = async { tokio::join!(writing, breaking) };
+        tokio::pin!(both);
+        let mut progress = self.history.watch();
+        let (written, struck) = loop {
+            tokio::select! {
+                ended = &mut both => break ended,
+                fault = fleet.fault() => return Err(fault),
+                () = setup.clock.sleep(LOOK) => watch(&progress.borrow_and_update()),
+            }
+        };
+        written.map_err(|error| error.to_string())?;
+        Ok(struck)
+    }
+
+    /// Waits until nothing is open and nothing is on its way; or for so long that what is still
+    /// open then is a breach.
+    async fn settle(&self, clock: &Clock) -> Result<Accounts, String> {
+        let admin = self.doors[0].admin.addr();
+        let began = clock.boottime();
+        loop {
+            let open = accounts::open(admin).await;
+            if open == Some((0, 0)) {
+                self.rehearsal.quiet().await;
+                // A receipt may have opened something again.
+                let fetched = accounts::fetch(admin).await?;
+                if (fetched.messages_pending, fetched.outgoing_open) == (0, 0) {
+                    return Ok(fetched);
+                }
+            }
+            if clock.boottime() - began > SETTLE_MAX {
+                return accounts::fetch(admin).await;
+            }
+            clock.sleep(LOOK).await;
+        }
+    }
+
+    /// Ends what is around the nodes.
+    async fn strike_set(self) {
+        self.rehearsal.end().await;
+        self.bot.stop().await;
+        self.graph.stop().await;
+    }
+}
+
+fn people(plan: &FaultPlan, doors: &[Doors]) -> Settings {
+    let secrets = (Secret::new(APP_SECRET), Secret::new(VERIFY_TOKEN));
+    let mut settings = Settings::live("", secrets.0, secrets.1).counted(plan.messages);
+    settings.webhook_urls = doors
+        .iter()
+        .map(|doors| format!("http://{}/webhook", doors.meta.address()))
+        .collect();
+    settings.seed = plan.seed;
+    settings.people = plan.people;
+    settings.rate = Some(plan.rate);
+    settings.late = LATE;
+    settings.variety = Variety::All;
+    settings.receipts = Odds {
+        step: LATE,
+        never: 0.05,
+        disorder: 0.3,
+        failed: plan.manners.meta_fails_later,
+        untagged: 0.25,
+    };
+    settings.redelivery = REDELIVERY;
+    settings.answer_limit = Duration::from_secs(2);
+    settings.patience = PATIENCE;
+    settings
+}
+
+fn log_name(node: usize) -> String {
+    format!("node-{node}.log")
+}
+
+/// What only the nodes' logs tell.
+fn read_logs(place: &Place, nodes: usize, report: &mut Report) {
+    for node in 0..nodes {
+        let log = std::fs::read_to_string(place.path().join(log_name(node))).unwrap_or_default();
+        let lines = |what: &str| log.lines().filter(|line| line.contains(what)).count();
+        for _ in 0..lines("the server undid a transaction to end a deadlock") {
+            report.add(Breach::Deadlock, format!("node {node}"));
+        }
+        for _ in 0..lines("panicked at") {
+            report.add(Breach::Crashed, format!("node {node} panicked"));
+        }
+    }
+}
