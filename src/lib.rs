@@ -10,6 +10,7 @@ pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod crash_point;
 pub mod handler;
 pub mod ingress;
 pub mod janitor;

@@ -11,6 +11,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::crash_point;
+
 /// The exactly-once front door for WhatsApp bots.
 #[derive(Debug, Parser)]
 #[command(version, about, arg_required_else_help = true)]
@@ -37,6 +39,11 @@ enum Command {
 impl Cli {
     /// Runs the subcommand; answers the exit status.
     pub async fn run(self) -> ExitCode {
+        // Dropped when the process ends, and not before.
+        let _armed = match crash_point::arm() {
+            Ok(armed) => armed,
+            Err(error) => return fault(&error.to_string()),
+        };
         match self.command {
             Command::Serve(serve) => serve.run().await,
             Command::Dev(dev) => dev.run().await,

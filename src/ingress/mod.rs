@@ -22,6 +22,7 @@ use tokio::sync::Semaphore;
 use self::failures::Failures;
 pub use self::receive::{Refusal, Verified};
 use crate::clock::Clock;
+use crate::crash_point::{self, Point};
 use crate::model::{Answer, NumberId, Timestamp};
 use crate::store::{Answered, Delivery, Membership, SharedStore, StoreError};
 use crate::telemetry::Metrics;
@@ -113,13 +114,16 @@ impl Ingress {
             received,
             delivery: Some(summary(&delivery)),
         };
+        crash_point::pass(Point::BeforeAppend);
         let appended = self.append(Arc::clone(&delivery)).await;
         guard.delivery = None;
         match appended {
             Ok(appended) => {
+                crash_point::pass(Point::AfterAppend);
                 let answer = self.answer(received, StatusCode::OK);
                 self.record(&delivery, received, answer);
                 self.tell_appended(&delivery, &appended, answer);
+                crash_point::pass(Point::Before200);
                 StatusCode::OK.into_response()
             }
             Err(error) => {

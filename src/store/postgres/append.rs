@@ -16,6 +16,7 @@ use super::outbox::{Book, STANDINGS};
 use super::parameter::{Key, indexed, parameters, storable};
 use super::receipts::{self, NewReceipt, Targets};
 use super::tx::Tx;
+use crate::crash_point::Method;
 use crate::model::{
     Aliases, ConversationId, Event, EventBody, EventKey, InboundMessage, Notice, NumberId, Receipt,
     Recipient, Timestamp,
@@ -43,6 +44,7 @@ impl Batch for Appending {
             .flat_map(|delivery| delivery.events.iter().map(move |event| (delivery, event)))
             .map(|(delivery, event)| Arriving { delivery, event })
             .collect();
+        tx.carries(Method::Append);
         let mut told = append(tx, &arriving).await?.into_iter();
         queue_answers(tx, &self.answers.take());
         let appended = items.iter().map(|delivery| Appended {
@@ -377,6 +379,7 @@ pub(super) fn queue_answers(tx: &mut Tx, answers: &[Answered]) {
     if answers.is_empty() {
         return;
     }
+    tx.carries(Method::Answered);
     let events = |one: &Answered| i32::try_from(one.events).unwrap_or(i32::MAX);
     let parameters = parameters![
         answers.iter().map(|one| one.delivery.0).collect::<Vec<_>>(),

@@ -11,12 +11,25 @@ use super::lane::Batch;
 use super::outbox::queue_heads;
 use super::parameter::{parameters, storable};
 use super::tx::Tx;
+use crate::crash_point::Method;
 use crate::model::{ConversationId, Lease, Timestamp};
 
 /// How a lease ends.
 pub(super) enum Ending {
     Finish(Finish),
     Release(Release),
+    /// A release of what nobody knows to hold.
+    Free(Release),
+}
+
+impl Ending {
+    const fn method(&self) -> Method {
+        match self {
+            Self::Finish(_) => Method::Finish,
+            Self::Release(_) => Method::Release,
+            Self::Free(_) => Method::FreeUnknown,
+        }
+    }
 }
 
 /// The lane of ends.
@@ -33,7 +46,7 @@ impl Batch for Endings {
                 end: TurnEnd::Reply(bodies),
                 ..
             }) => 1 + bodies.len(),
-            Ending::Finish(_) | Ending::Release(_) => 1,
+            Ending::Finish(_) | Ending::Release(_) | Ending::Free(_) => 1,
         }
     }
 
@@ -47,9 +60,14 @@ impl Batch for Endings {
         let mut ends = Ends::read(&standings);
         let written = items
             .iter()
-            .map(|(lease, ending)| match ending {
-                Ending::Finish(finish) => ends.finish(tx, *lease, finish),
-                Ending::Release(release) => ends.release(tx, *lease, release),
+            .map(|(lease, ending)| {
+                tx.carries(ending.method());
+                match ending {
+                    Ending::Finish(finish) => ends.finish(tx, *lease, finish),
+                    Ending::Release(release) | Ending::Free(release) => {
+                        ends.release(tx, *lease, release)
+                    }
+                }
             })
             .collect();
         ends.write(tx);

@@ -375,7 +375,8 @@ impl Store for PostgresStore {
                 error: None,
             };
             // Under its epoch: freed by now, or finished, it is fenced.
-            if self.release(lease, back).await? == Written::Done {
+            let free = (lease, Ending::Free(back));
+            if self.lanes()?.endings.write(free).await? == Written::Done {
                 freed.push(lease);
             }
         }

@@ -13,6 +13,7 @@ use super::node::IS_MEMBER;
 use super::outbox::LOCK;
 use super::parameter::{Key, parameters};
 use super::tx::Tx;
+use crate::crash_point::Method;
 
 const TAKE_DUTY: &str = "
     UPDATE ledger SET janitor = $1
@@ -31,6 +32,7 @@ pub(super) async fn prune(tx: &mut Tx, request: &PruneRequest) -> Result<Option<
     if answers.take(duty).is_empty() {
         return Ok(None);
     }
+    tx.carries(Method::Prune);
     let mut batch = Batch::new(tx, request);
     // Payloads first: what was put off by them may be old enough to be forgotten at once.
     batch.messages(tx, Age::Payloads).await?;

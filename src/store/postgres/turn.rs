@@ -12,6 +12,7 @@ use super::outbox::read_attempt;
 use super::parameter::{Key, parameters};
 use super::sending::read_wait;
 use super::tx::Tx;
+use crate::crash_point::Method;
 use crate::model::{ContactId, ConversationId, Lease, NumberId, Timestamp, TurnId};
 
 // The conditions on the conversation are looked at again under its lock; those on `pending` only
@@ -63,6 +64,9 @@ pub(super) async fn claim(tx: &mut Tx, claim: &ClaimRequest) -> Result<Claimed, 
         return Err(Fault::DeadNode);
     }
     let mut taken = answers.take(taken);
+    if !taken.is_empty() {
+        tx.carries(Method::Claim);
+    }
     taken.sort_by_key(|row| row.get::<_, i64>(9));
     let mut turns: Vec<ClaimedTurn> = taken.iter().map(|row| read_turn(tx, claim, row)).collect();
     let conversations: Vec<i64> = taken.iter().map(|row| row.get(0)).collect();

@@ -36,7 +36,6 @@ use tokio::sync::watch;
 
 use self::fault::classify_open;
 use self::queue::{Shared, Urgency};
-use super::evidence::Silence;
 use super::{
     Answered, Appended, Arrivals, Backlog, ClaimRequest, Claimed, Commits, DeadLetter, Delivery,
     Finish, Keep, KeepSends, PruneRequest, Pruned, Reaped, Release, Renewal, SendRequest, Sends,
@@ -254,9 +253,8 @@ impl Store for SqliteStore {
     }
 
     async fn leave(&self, node: NodeId) -> Result<(), StoreError> {
-        self.write(Urgency::Lease, move |tx| node::remove(tx, node))
+        self.write(Urgency::Lease, move |tx| node::leave(tx, node))
             .await
-            .map(drop)
     }
 
     async fn reap(&self) -> Result<Vec<Reaped>, StoreError> {
@@ -308,9 +306,7 @@ impl Store for SqliteStore {
         keep: KeepSends,
     ) -> Result<Vec<OutgoingId>, StoreError> {
         self.write(Urgency::Stage, move |tx| {
-            outbox::doubt(tx, node, Silence::NodeDenies, |id, attempt| {
-                !keep(id, attempt)
-            })
+            outbox::doubt_unknown(tx, node, &keep)
         })
         .await
     }

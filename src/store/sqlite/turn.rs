@@ -10,6 +10,7 @@ use super::super::{
 };
 use super::tx::Tx;
 use super::{node, outbox};
+use crate::crash_point::Method;
 use crate::model::{
     ContactId, ConversationId, EventKey, Lease, NodeId, NumberId, Timestamp, TurnId,
 };
@@ -88,6 +89,7 @@ fn take(
     let Some((mut turn, head, turn_last)) = tx.row(TAKE, params, read)? else {
         return Ok(None);
     };
+    tx.carries(Method::Claim);
     turn.messages = chain(tx, conversation, head, turn_last)?;
     Ok(Some(turn))
 }
@@ -144,7 +146,8 @@ pub(super) fn free_unknown(tx: &Tx<'_>, node: NodeId, keep: &Keep) -> rusqlite::
                 unavailable: false,
                 error: None,
             };
-            release(tx, lease, &back)?;
+            tx.carries(Method::FreeUnknown);
+            give_back(tx, lease, &back)?;
             freed.push(lease);
         }
     }
@@ -195,6 +198,7 @@ pub(super) fn finish(tx: &Tx<'_>, lease: Lease, finish: &Finish) -> rusqlite::Re
     if standing.turn_last != Some(finish.seq_last) {
         return Ok(Written::Fenced);
     }
+    tx.carries(Method::Finish);
     let head = head_after(tx, &standing, finish.seq_last)?;
     let params = params![conversation.0, finish.seq_last, tx.now.0, head];
     let ready: Option<i64> = tx.row(FINISH, params, |row| row.get(0))?.flatten();
@@ -288,6 +292,11 @@ const RELEASE: &str = "
      WHERE id = ?1 AND epoch = ?2 AND owner = ?3";
 
 pub(super) fn release(tx: &Tx<'_>, lease: Lease, release: &Release) -> rusqlite::Result<Written> {
+    tx.carries(Method::Release);
+    give_back(tx, lease, release)
+}
+
+fn give_back(tx: &Tx<'_>, lease: Lease, release: &Release) -> rusqlite::Result<Written> {
     let released = tx.execute(
         RELEASE,
         params![
