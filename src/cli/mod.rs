@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::crash_point;
+use crate::{crash_point, guard};
 
 /// The exactly-once front door for WhatsApp bots.
 #[derive(Debug, Parser)]
@@ -44,6 +44,9 @@ impl Cli {
             Ok(armed) => armed,
             Err(error) => return fault(&error.to_string()),
         };
+        if let Err(error) = guard::switched_off() {
+            return fault(&error.to_string());
+        }
         match self.command {
             Command::Serve(serve) => serve.run().await,
             Command::Dev(dev) => dev.run().await,

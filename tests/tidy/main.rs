@@ -18,10 +18,11 @@ use self::project::{found, mentions, pages, quoted, read, root, sources};
 use self::source::Source;
 
 /// Every top-level module and its level. A module imports modules of a lower level only.
-const LEVELS: [(&str, u8); 17] = [
+const LEVELS: [(&str, u8); 18] = [
     ("model", 0),
     ("clock", 1),
     ("crash_point", 1),
+    ("guard", 1),
     ("listener", 2),
     ("telemetry", 2),
     ("whatsapp", 2),

@@ -12,6 +12,7 @@ use super::fault::Fault;
 use super::gate::{self, Arriving, Gate, latency_us};
 use super::identity::{self, Resolved};
 use super::lane::Batch;
+use super::lock::{Lock, lock};
 use super::outbox::{Book, STANDINGS};
 use super::parameter::{Key, indexed, parameters, storable};
 use super::receipts::{self, NewReceipt, Targets};
@@ -96,7 +97,7 @@ async fn append(tx: &mut Tx, arriving: &[Arriving<'_>]) -> Result<Vec<AppendedEv
         .chain(targets.conversations())
         .collect();
     let locked = tx.queue(
-        LOCK_OPEN,
+        LOCK_OPEN.sql(),
         parameters![conversations.into_iter().collect::<Vec<_>>()],
     );
     let standings = tx.queue(STANDINGS, parameters![targets.outgoings()]);
@@ -238,9 +239,10 @@ impl<'a> New<'a> {
 
 // Messages -----------------------------------------------------------------------------------
 
-const LOCK_OPEN: &str = "
-    SELECT id, next_seq FROM conversation WHERE id = ANY($1) AND merged_into IS NULL
-     ORDER BY id FOR UPDATE";
+const LOCK_OPEN: Lock = lock!(
+    "
+    SELECT id, next_seq FROM conversation WHERE id = ANY($1) AND merged_into IS NULL"
+);
 // No column of these has an index.
 const TAKE_PLACES: &str = "
     UPDATE conversation c SET next_seq = n.next_seq, recipient = n.recipient

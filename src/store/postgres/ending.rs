@@ -8,10 +8,12 @@ use tokio_postgres::Row;
 use super::super::{DeadKind, Finish, Release, TurnEnd, Written};
 use super::fault::Fault;
 use super::lane::Batch;
+use super::lock::{Lock, lock};
 use super::outbox::queue_heads;
 use super::parameter::{parameters, storable};
 use super::tx::Tx;
 use crate::crash_point::Method;
+use crate::guard::{self, Guard};
 use crate::model::{ConversationId, Lease, Timestamp};
 
 /// How a lease ends.
@@ -55,7 +57,7 @@ impl Batch for Endings {
             .iter()
             .map(|(lease, _)| lease.conversation.0)
             .collect();
-        let standings = tx.queue(STANDINGS, parameters![ids]);
+        let standings = tx.queue(STANDINGS.sql(), parameters![ids]);
         let standings = tx.flush().await?.take(standings);
         let mut ends = Ends::read(&standings);
         let written = items
@@ -75,10 +77,12 @@ impl Batch for Endings {
     }
 }
 
-const STANDINGS: &str = "
+const STANDINGS: Lock = lock!(
+    "
     SELECT id, epoch, owner, next_seq, done_seq, turn_last, attempt, number, quiet_until,
            unavailable_since
-      FROM conversation WHERE id = ANY($1) ORDER BY id FOR UPDATE";
+      FROM conversation WHERE id = ANY($1)"
+);
 
 /// A conversation as far as the end of its turn concerns it, and what is to be written of it.
 struct Standing {
@@ -155,7 +159,7 @@ impl Ends {
         let Some(standing) = self.standings.get_mut(&lease.conversation) else {
             return Written::Fenced;
         };
-        if standing.epoch != lease.epoch {
+        if standing.epoch != lease.epoch && guard::holds(Guard::EpochCheck) {
             return Written::Fenced;
         }
         // The answer of an earlier try of this very write was lost.
@@ -206,7 +210,8 @@ impl Ends {
         let Some(standing) = self.standings.get_mut(&lease.conversation) else {
             return Written::Fenced;
         };
-        if standing.epoch != lease.epoch || standing.owner != Some(lease.node.0) {
+        let is_holder = standing.epoch == lease.epoch && standing.owner == Some(lease.node.0);
+        if !is_holder && guard::holds(Guard::EpochCheck) {
             return Written::Fenced;
         }
         standing.owner = None;
@@ -264,9 +269,11 @@ impl Ends {
                 .collect::<Vec<_>>(),
         ];
         tx.queue(END, parameters);
+        // Of a turn that was given back, the frozen end is left.
+        let comes_back = |s: &Standing| guard::holds(Guard::ReReady) || s.turn_last.is_some();
         let (due, idle): (Vec<_>, Vec<_>) = dirty
             .into_iter()
-            .partition(|(_, s)| s.next_seq - 1 > s.done_seq);
+            .partition(|(_, s)| s.next_seq - 1 > s.done_seq && comes_back(s));
         if !idle.is_empty() {
             let idle: Vec<i64> = idle.into_iter().map(|(id, _)| id).collect();
             tx.queue(MAKE_IDLE, parameters![idle]);

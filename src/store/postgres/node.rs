@@ -115,7 +115,7 @@ async fn free(tx: &mut Tx, nodes: Vec<i64>) -> Result<Vec<Reaped>, Fault> {
     let mut to_lock: Vec<i64> = sending.iter().map(|of| of.conversation.0).collect();
     to_lock.extend(&held_ids);
     let outgoings: Vec<i64> = sending.iter().map(|of| of.id.0).collect();
-    tx.queue(LOCK, parameters![to_lock]);
+    tx.queue(LOCK.sql(), parameters![to_lock]);
     let standings = tx.queue(STANDINGS, parameters![outgoings]);
     let standings = tx.flush().await?.take(standings);
     tx.queue(FREE, parameters![held_ids.clone(), nodes.clone()]);

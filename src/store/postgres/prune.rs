@@ -304,7 +304,7 @@ impl Batch {
         }
         let conversations: Vec<i64> = old.iter().map(|row| row.get(0)).collect();
         let ids: Vec<i64> = old.iter().map(|row| row.get(1)).collect();
-        tx.queue(LOCK, parameters![conversations]);
+        tx.queue(LOCK.sql(), parameters![conversations]);
         let standing = tx.queue(STANDING, parameters![ids]);
         let standing = tx.flush().await?.take(standing);
         let mut kept: (Vec<i64>, Vec<Option<i64>>) = Default::default();

@@ -32,7 +32,7 @@ impl Batch for Settling {
     async fn write(&self, tx: &mut Tx, items: &[Settle]) -> Result<Vec<Self::Answer>, Fault> {
         tx.carries(Method::Settle);
         let ids: Vec<i64> = items.iter().map(|settle| settle.id.0).collect();
-        tx.queue(LOCK_OF, parameters![ids.clone()]);
+        tx.queue(LOCK_OF.sql(), parameters![ids.clone()]);
         let standings = tx.queue(STANDINGS, parameters![ids]);
         let adopted = queue_accepted(tx, items);
         let mut answers = tx.flush().await?;
@@ -153,7 +153,7 @@ pub(super) async fn doubt(tx: &mut Tx, denied: &[Marked]) -> Result<Vec<Outgoing
     tx.carries(Method::DoubtUnknown);
     let conversations: Vec<i64> = denied.iter().map(|of| of.conversation.0).collect();
     let ids: Vec<i64> = denied.iter().map(|of| of.id.0).collect();
-    tx.queue(LOCK, parameters![conversations]);
+    tx.queue(LOCK.sql(), parameters![conversations]);
     let standings = tx.queue(STANDINGS, parameters![ids]);
     let standings = tx.flush().await?.take(standings);
     let mut book = Book::default();
@@ -192,7 +192,7 @@ pub(super) async fn expire(tx: &mut Tx, unsure_wait_ms: i64) -> Result<Vec<Outgo
     tx.carries(Method::ExpireUnsure);
     let conversations: Vec<i64> = overdue.iter().map(|row| row.get(0)).collect();
     let ids: Vec<i64> = overdue.iter().map(|row| row.get(1)).collect();
-    tx.queue(LOCK, parameters![conversations]);
+    tx.queue(LOCK.sql(), parameters![conversations]);
     let standings = tx.queue(STANDINGS, parameters![ids.clone()]);
     let unsure = tx.queue(STILL_UNSURE, parameters![ids]);
     let mut answers = tx.flush().await?;

@@ -42,6 +42,7 @@ use super::{
     Settle, Store, StoreError, Written,
 };
 use crate::clock::Clock;
+use crate::guard::{self, Guard};
 use crate::model::{EventKey, Lease, NodeId, OutgoingId, OutgoingState, StoreId};
 
 /// Bytes of a page; SQLite's default, written down because limits are counted in it.
@@ -261,7 +262,10 @@ impl Store for SqliteStore {
         self.write(Urgency::Lease, node::reap).await
     }
 
-    async fn append(&self, delivery: Arc<Delivery>) -> Result<Appended, StoreError> {
+    async fn append(&self, mut delivery: Arc<Delivery>) -> Result<Appended, StoreError> {
+        if !guard::holds(Guard::UniqueKey) {
+            delivery = Arc::new(delivery.with_fresh_keys());
+        }
         self.write(Urgency::Ingress, move |tx| append::append(tx, &delivery))
             .await
     }

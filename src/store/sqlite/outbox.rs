@@ -7,6 +7,7 @@ use super::super::evidence::{self, Facts, Reading, Shown, Silence};
 use super::super::{DeadKind, KeepSends, SendResult, Settle};
 use super::tx::Tx;
 use crate::crash_point::Method;
+use crate::guard::{self, Guard};
 use crate::model::{
     Attempt, ConversationId, EventKey, Evidence, NodeId, NumberId, OutgoingId, OutgoingState,
     Receipt, ReceiptStatus, Tag, Timestamp, Transition, Wamid,
@@ -286,6 +287,9 @@ pub(super) fn receive(
             read_id,
         )?,
     };
+    if outgoing.is_none() && !guard::holds(Guard::ReceiptParking) {
+        return Ok(None);
+    }
     let attempt = tagged.and(tag).map(|tag| tag.attempt);
     let reading = Reading::of(receipt, attempt);
     tx.execute(
