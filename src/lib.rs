@@ -10,6 +10,8 @@ pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod crash_point;
+pub mod guard;
 pub mod handler;
 pub mod ingress;
 pub mod janitor;

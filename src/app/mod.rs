@@ -17,6 +17,7 @@ pub use self::build::StartError;
 pub use self::gateway::{Gateway, init_logging};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::guard;
 use crate::listener;
 use crate::model::Handler;
 use crate::store::{Membership, SharedStore};
@@ -100,6 +101,7 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Running, StartError>
         clock,
         handler,
     } = parts;
+    warn_of_sabotage();
     let store = store::open(&config.store, clock.clone()).await?;
     let built = build::stages(config, store.clone(), clock.clone(), handler).await?;
     let running = Running {
@@ -153,6 +155,18 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Running, StartError>
         ));
     }
     Ok(running)
+}
+
+/// Nobody shall take such a process for a gateway.
+fn warn_of_sabotage() {
+    let off = guard::switched_off().unwrap_or_default();
+    if !off.is_empty() {
+        let reason = format!("{}: {}", guard::VARIABLE, guard::names(off));
+        warn!(
+            reason,
+            "SABOTAGE: guards are switched off and promises will be broken; never for a real bot"
+        );
+    }
 }
 
 /// How long releasing and closing may take after the turns under way were cut.

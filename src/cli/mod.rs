@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::model::Secret;
+use crate::{crash_point, guard};
 
 /// The exactly-once front door for WhatsApp bots.
 #[derive(Debug, Parser)]
@@ -44,6 +45,14 @@ enum Command {
 impl Cli {
     /// Runs the subcommand; answers the exit status.
     pub async fn run(self) -> ExitCode {
+        // Dropped when the process ends, and not before.
+        let _armed = match crash_point::arm() {
+            Ok(armed) => armed,
+            Err(error) => return fault(&error.to_string()),
+        };
+        if let Err(error) = guard::switched_off() {
+            return fault(&error.to_string());
+        }
         match self.command {
             Command::Serve(serve) => serve.run().await,
             Command::Dev(dev) => dev.run().await,

@@ -8,6 +8,7 @@ use std::path::Path;
 use super::fault::Fault;
 use super::keys::{Alias, KEYS, Key, Place, is_postgres, nearest_env, nearest_key};
 use super::sources::{EnvFile, Origin, Sources, read_env_file, read_file};
+use crate::guard;
 
 /// The text of one setting, and where it came from.
 #[derive(Debug, Clone)]
@@ -279,7 +280,8 @@ impl Gathered {
 
     fn mention_unknown(&mut self, layer: &Layer<'_>) {
         for (name, value) in layer.variables {
-            let known = KEYS.iter().any(|key| key.env == name);
+            let is_sabotage = cfg!(feature = "sabotage") && name == guard::VARIABLE;
+            let known = is_sabotage || KEYS.iter().any(|key| key.env == name);
             if known || !name.starts_with("HAPAX_") || is_from_kubernetes(name, value) {
                 continue;
             }

@@ -18,6 +18,7 @@ pub use self::conclude::SendPolicy;
 use self::pace::Pace;
 use self::underway::Underway;
 use crate::clock::Clock;
+use crate::crash_point::{self, Point};
 use crate::model::OutgoingState;
 use crate::store::{
     Membership, SendRequest, SendResult, Sending, Sends, Settle, SharedStore, StoreError,
@@ -248,10 +249,14 @@ impl Sender {
 
     async fn call(&self, sending: &Sending) -> crate::model::SendVerdict {
         let tag = sending.tag.to_string();
-        self.parts
+        crash_point::pass(Point::BeforeGraph);
+        let verdict = self
+            .parts
             .graph
             .send(&sending.number, &sending.recipient, &sending.body, &tag)
-            .await
+            .await;
+        crash_point::pass(Point::AfterGraph);
+        verdict
     }
 
     /// Brings the evidence to the store, however long that takes within reason: without it a

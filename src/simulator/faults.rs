@@ -16,6 +16,9 @@ pub const MESSAGES_MAX: u64 = 100_000;
 pub const FAULTS_MAX: usize = 1000;
 const FOR_MAX: Duration = Duration::from_secs(60);
 
+/// Few people who write as fast as anybody takes it.
+const RUSH: (usize, f64) = (8, 5000.0);
+
 /// One run: who writes how much, how the others behave, and what breaks when.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -99,7 +102,7 @@ pub enum Breakage {
     CutStore,
     /// The wire to the database stands still.
     HoldStore,
-    /// The wire to the database is slow: each piece takes 20 ms.
+    /// The wire to the database is slow: each piece takes 5 ms.
     SlowStore,
     /// The bot is gone for all nodes, and comes back.
     BotDown,
@@ -202,7 +205,7 @@ pub enum PlanFault {
 }
 
 impl FaultPlan {
-    /// The plan of a seed: 200 messages and 20 faults. `has_wire`: the store is behind one.
+    /// The plan of a seed: 200 messages, and 20 faults or a few more. `has_wire`: the store is behind one.
     pub fn draw(seed: u64, nodes: usize, has_wire: bool) -> Self {
         let mut draw = Draw::new(seed).fork("faults");
         let choice: Vec<Breakage> = Breakage::ALL
@@ -223,12 +226,22 @@ impl FaultPlan {
                 }
             })
             .collect();
+        let (people, rate) = *draw.pick(&[(24, 120.0), (60, 200.0), RUSH]);
+        if has_wire && (people, rate) == RUSH {
+            // Transactions that take their time get into each other's way.
+            faults.extend((0..nodes).map(|node| Fault {
+                after: 0,
+                what: Breakage::SlowStore,
+                node,
+                for_ms: 2000,
+            }));
+        }
         faults.sort_by_key(|fault| fault.after);
         Self {
             seed,
             messages,
-            people: people(),
-            rate: rate(),
+            people,
+            rate,
             manners: Manners::default(),
             faults,
         }

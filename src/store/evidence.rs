@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::SendResult;
+use crate::guard::{self, Guard};
 use crate::model::{Attempt, Backoff, Evidence, FailureClass, Rank, Receipt, ReceiptStatus, Wamid};
 
 /// What comes along with evidence.
@@ -67,6 +68,9 @@ pub(super) fn of_silence(attempt: Attempt, silence: Silence) -> (Evidence, Facts
         Silence::NodeEnded => "the process ended while sending",
         Silence::NodeDenies => "what became of the send could not be written",
     };
+    if !guard::holds(Guard::OutboxMark) {
+        return (Evidence::NotSent(attempt), Facts::because(reason));
+    }
     (Evidence::Lost(attempt), Facts::because(reason))
 }
 

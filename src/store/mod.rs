@@ -244,6 +244,19 @@ pub struct Delivery {
     pub failed_before: Vec<FailedArrival>,
 }
 
+impl Delivery {
+    /// The same as if none of its events had ever come before.
+    fn with_fresh_keys(&self) -> Self {
+        let mut fresh = self.clone();
+        for (place, event) in fresh.events.iter_mut().enumerate() {
+            let arrival = [self.id.0.to_le_bytes(), (place as u64).to_le_bytes()];
+            event.key = EventKey::derive(&[&event.key.0, &arrival[0], &arrival[1]]);
+        }
+        fresh.failed_before.clear();
+        fresh
+    }
+}
+
 /// An arrival that was answered with a failure, so that nothing of it was stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FailedArrival {

@@ -9,6 +9,7 @@ use tracing::{error, info, warn};
 
 use super::Worker;
 use super::conclude::{Circumstances, Conclusion};
+use crate::crash_point::{self, Point};
 use crate::model::{EventKey, Outcome, Timestamp, Turn, Wamid};
 use crate::store::{ClaimedTurn, Finish, Release, StoreError, TurnEnd, Written};
 use crate::telemetry::{DeadLetterKind, FencedWrite, TurnResult};
@@ -42,7 +43,9 @@ impl Worker {
         let turn = self.open(&claimed);
         self.mark_read(&turn);
         let clocked = self.parts.clock.boottime();
+        crash_point::pass(Point::BeforeHandle);
         let called = self.call(&turn, &cut).await;
+        crash_point::pass(Point::AfterHandle);
         let took = self.parts.clock.boottime().saturating_sub(clocked);
         let (word, conclusion) = self.conclude(&claimed, called);
         let written = self.write(&claimed, &conclusion, started_at).await;

@@ -2,8 +2,12 @@
 //! verdict from outside.
 
 mod accounts;
+#[cfg(feature = "failpoints")]
+mod crashes;
 mod fleet;
 mod ground;
+#[cfg(feature = "sabotage")]
+mod guards;
 mod page;
 mod settings;
 mod stage;
@@ -58,6 +62,14 @@ pub(super) struct Rehearse {
     /// Write a page with pictures to this file.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// Crash at every named point of the program, or at those whose name contains this.
+    #[cfg(feature = "failpoints")]
+    #[arg(long, value_name = "POINT", num_args = 0..=1, default_missing_value = "")]
+    crash_points: Option<String>,
+    /// Switch off every guard in turn, and see whether that is found.
+    #[cfg(feature = "sabotage")]
+    #[arg(long)]
+    guards: bool,
     /// The verdict as JSON, and nothing else, on stdout.
     #[arg(long)]
     json: bool,
@@ -82,6 +94,14 @@ impl Rehearse {
             return Ok(ExitCode::SUCCESS);
         }
         let mut interrupt = Interrupt::listen()?;
+        #[cfg(feature = "failpoints")]
+        if let Some(only) = &self.crash_points {
+            return interrupt.cuts(self.crash(&setup, only)).await;
+        }
+        #[cfg(feature = "sabotage")]
+        if self.guards {
+            return interrupt.cuts(self.switch_off(&setup)).await;
+        }
         let tally = interrupt.cuts(self.all(&setup, has_wire)).await?;
         if let Some(path) = &self.report {
             let page = page::page(&tally, setup.ground.as_str(), self.nodes);
@@ -150,6 +170,45 @@ impl Rehearse {
         Ok(tally)
     }
 
+    #[cfg(feature = "failpoints")]
+    #[expect(clippy::print_stdout, reason = "what the command is for")]
+    async fn crash(&self, setup: &Setup, only: &str) -> Result<ExitCode, String> {
+        let bar = plain_bar();
+        let crashes = crashes::matrix(setup, self.seed, only, &bar).await?;
+        bar.finish_and_clear();
+        if self.json {
+            let points: Vec<_> = crashes.iter().map(crashes::Crash::json).collect();
+            println!("{}", serde_json::json!({ "points": points }));
+        } else {
+            crashes
+                .iter()
+                .for_each(|crash| println!("{}", crash.line()));
+        }
+        Ok(match crashes.iter().any(crashes::Crash::is_broken) {
+            true => ExitCode::FAILURE,
+            false => ExitCode::SUCCESS,
+        })
+    }
+
+    #[cfg(feature = "sabotage")]
+    #[expect(clippy::print_stdout, reason = "what the command is for")]
+    async fn switch_off(&self, setup: &Setup) -> Result<ExitCode, String> {
+        let bar = plain_bar();
+        let trials = guards::trials(setup, self.seed, &bar).await?;
+        bar.finish_and_clear();
+        if self.json {
+            let guards: Vec<_> = trials.iter().map(guards::Trial::json).collect();
+            println!("{}", serde_json::json!({ "guards": guards }));
+        } else {
+            let lines = trials.iter().map(|trial| trial.line(self.seed));
+            lines.for_each(|line| println!("{line}"));
+        }
+        Ok(match trials.iter().any(guards::Trial::is_unfound) {
+            true => ExitCode::FAILURE,
+            false => ExitCode::SUCCESS,
+        })
+    }
+
     /// The command that repeats the run of a seed.
     fn again(&self, seed: u64) -> String {
         let what = match &self.plan {
@@ -164,6 +223,15 @@ impl Rehearse {
             store.unwrap_or_default()
         )
     }
+}
+
+#[cfg(feature = "failpoints")]
+fn plain_bar() -> ProgressBar {
+    let bar = ProgressBar::new(0);
+    if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len}  {msg}") {
+        bar.set_style(style);
+    }
+    bar
 }
 
 /// The line on the terminal. Shows nothing where nobody watches.

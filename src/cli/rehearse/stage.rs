@@ -34,6 +34,7 @@ const LATE: Duration = Duration::from_millis(120);
 const PATIENCE: Duration = Duration::from_millis(400);
 
 /// What is the same for all runs.
+#[derive(Clone)]
 pub(super) struct Setup {
     pub(super) ground: Ground,
     pub(super) nodes: usize,
@@ -57,6 +58,16 @@ pub(super) struct Played {
     pub(super) blown: bool,
     /// Where the nodes' logs were left, if something was wrong.
     pub(super) logs: Option<PathBuf>,
+}
+
+impl Played {
+    /// Takes away the logs of a run that was to go wrong.
+    pub(super) fn forget_logs(&self) {
+        if let Some(logs) = &self.logs {
+            // A folder that stays is no more than that.
+            let _ = std::fs::remove_dir_all(logs);
+        }
+    }
 }
 
 /// Plays one plan. `fuse` is what makes the first node end itself; `watch` hears of progress.

@@ -13,7 +13,7 @@ use crate::simulator::history::History;
 use crate::simulator::{Bot, Wire};
 
 /// How slow a slow wire is.
-const SLOW: Duration = Duration::from_millis(20);
+const SLOW: Duration = Duration::from_millis(5);
 
 /// A fault that was carried out; times since boot.
 #[derive(Debug, Clone, Copy)]

@@ -12,10 +12,12 @@ use super::fault::Fault;
 use super::gate::{self, Arriving, Gate, latency_us};
 use super::identity::{self, Resolved};
 use super::lane::Batch;
+use super::lock::{Lock, lock};
 use super::outbox::{Book, STANDINGS};
 use super::parameter::{Key, indexed, parameters, storable};
 use super::receipts::{self, NewReceipt, Targets};
 use super::tx::Tx;
+use crate::crash_point::Method;
 use crate::model::{
     Aliases, ConversationId, Event, EventBody, EventKey, InboundMessage, Notice, NumberId, Receipt,
     Recipient, Timestamp,
@@ -43,6 +45,7 @@ impl Batch for Appending {
             .flat_map(|delivery| delivery.events.iter().map(move |event| (delivery, event)))
             .map(|(delivery, event)| Arriving { delivery, event })
             .collect();
+        tx.carries(Method::Append);
         let mut told = append(tx, &arriving).await?.into_iter();
         queue_answers(tx, &self.answers.take());
         let appended = items.iter().map(|delivery| Appended {
@@ -94,7 +97,7 @@ async fn append(tx: &mut Tx, arriving: &[Arriving<'_>]) -> Result<Vec<AppendedEv
         .chain(targets.conversations())
         .collect();
     let locked = tx.queue(
-        LOCK_OPEN,
+        LOCK_OPEN.sql(),
         parameters![conversations.into_iter().collect::<Vec<_>>()],
     );
     let standings = tx.queue(STANDINGS, parameters![targets.outgoings()]);
@@ -236,9 +239,10 @@ impl<'a> New<'a> {
 
 // Messages -----------------------------------------------------------------------------------
 
-const LOCK_OPEN: &str = "
-    SELECT id, next_seq FROM conversation WHERE id = ANY($1) AND merged_into IS NULL
-     ORDER BY id FOR UPDATE";
+const LOCK_OPEN: Lock = lock!(
+    "
+    SELECT id, next_seq FROM conversation WHERE id = ANY($1) AND merged_into IS NULL"
+);
 // No column of these has an index.
 const TAKE_PLACES: &str = "
     UPDATE conversation c SET next_seq = n.next_seq, recipient = n.recipient
@@ -377,6 +381,7 @@ pub(super) fn queue_answers(tx: &mut Tx, answers: &[Answered]) {
     if answers.is_empty() {
         return;
     }
+    tx.carries(Method::Answered);
     let events = |one: &Answered| i32::try_from(one.events).unwrap_or(i32::MAX);
     let parameters = parameters![
         answers.iter().map(|one| one.delivery.0).collect::<Vec<_>>(),

@@ -8,15 +8,30 @@ use tokio_postgres::Row;
 use super::super::{DeadKind, Finish, Release, TurnEnd, Written};
 use super::fault::Fault;
 use super::lane::Batch;
+use super::lock::{Lock, lock};
 use super::outbox::queue_heads;
 use super::parameter::{parameters, storable};
 use super::tx::Tx;
+use crate::crash_point::Method;
+use crate::guard::{self, Guard};
 use crate::model::{ConversationId, Lease, Timestamp};
 
 /// How a lease ends.
 pub(super) enum Ending {
     Finish(Finish),
     Release(Release),
+    /// A release of what nobody knows to hold.
+    Free(Release),
+}
+
+impl Ending {
+    const fn method(&self) -> Method {
+        match self {
+            Self::Finish(_) => Method::Finish,
+            Self::Release(_) => Method::Release,
+            Self::Free(_) => Method::FreeUnknown,
+        }
+    }
 }
 
 /// The lane of ends.
@@ -33,7 +48,7 @@ impl Batch for Endings {
                 end: TurnEnd::Reply(bodies),
                 ..
             }) => 1 + bodies.len(),
-            Ending::Finish(_) | Ending::Release(_) => 1,
+            Ending::Finish(_) | Ending::Release(_) | Ending::Free(_) => 1,
         }
     }
 
@@ -42,14 +57,19 @@ impl Batch for Endings {
             .iter()
             .map(|(lease, _)| lease.conversation.0)
             .collect();
-        let standings = tx.queue(STANDINGS, parameters![ids]);
+        let standings = tx.queue(STANDINGS.sql(), parameters![ids]);
         let standings = tx.flush().await?.take(standings);
         let mut ends = Ends::read(&standings);
         let written = items
             .iter()
-            .map(|(lease, ending)| match ending {
-                Ending::Finish(finish) => ends.finish(tx, *lease, finish),
-                Ending::Release(release) => ends.release(tx, *lease, release),
+            .map(|(lease, ending)| {
+                tx.carries(ending.method());
+                match ending {
+                    Ending::Finish(finish) => ends.finish(tx, *lease, finish),
+                    Ending::Release(release) | Ending::Free(release) => {
+                        ends.release(tx, *lease, release)
+                    }
+                }
             })
             .collect();
         ends.write(tx);
@@ -57,10 +77,12 @@ impl Batch for Endings {
     }
 }
 
-const STANDINGS: &str = "
+const STANDINGS: Lock = lock!(
+    "
     SELECT id, epoch, owner, next_seq, done_seq, turn_last, attempt, number, quiet_until,
            unavailable_since
-      FROM conversation WHERE id = ANY($1) ORDER BY id FOR UPDATE";
+      FROM conversation WHERE id = ANY($1)"
+);
 
 /// A conversation as far as the end of its turn concerns it, and what is to be written of it.
 struct Standing {
@@ -137,14 +159,15 @@ impl Ends {
         let Some(standing) = self.standings.get_mut(&lease.conversation) else {
             return Written::Fenced;
         };
-        if standing.epoch != lease.epoch {
+        let is_old = standing.epoch != lease.epoch;
+        if is_old && guard::holds(Guard::EpochCheck) {
             return Written::Fenced;
         }
         // The answer of an earlier try of this very write was lost.
-        if standing.done_seq >= finish.seq_last {
+        if !is_old && standing.done_seq >= finish.seq_last {
             return Written::Done;
         }
-        if standing.turn_last != Some(finish.seq_last) {
+        if !is_old && standing.turn_last != Some(finish.seq_last) {
             return Written::Fenced;
         }
         let outcome = match &finish.end {
@@ -174,7 +197,7 @@ impl Ends {
             attempts: standing.attempt,
             started_at: tx.translate(finish.started_at).0,
         });
-        standing.done_seq = finish.seq_last;
+        standing.done_seq = standing.done_seq.max(finish.seq_last);
         standing.owner = None;
         standing.attempt = 0;
         standing.turn_last = None;
@@ -188,7 +211,8 @@ impl Ends {
         let Some(standing) = self.standings.get_mut(&lease.conversation) else {
             return Written::Fenced;
         };
-        if standing.epoch != lease.epoch || standing.owner != Some(lease.node.0) {
+        let is_holder = standing.epoch == lease.epoch && standing.owner == Some(lease.node.0);
+        if !is_holder && guard::holds(Guard::EpochCheck) {
             return Written::Fenced;
         }
         standing.owner = None;
@@ -246,9 +270,11 @@ impl Ends {
                 .collect::<Vec<_>>(),
         ];
         tx.queue(END, parameters);
+        // Of a turn that was given back, the frozen end is left.
+        let comes_back = |s: &Standing| guard::holds(Guard::ReReady) || s.turn_last.is_some();
         let (due, idle): (Vec<_>, Vec<_>) = dirty
             .into_iter()
-            .partition(|(_, s)| s.next_seq - 1 > s.done_seq);
+            .partition(|(_, s)| s.next_seq - 1 > s.done_seq && comes_back(s));
         if !idle.is_empty() {
             let idle: Vec<i64> = idle.into_iter().map(|(id, _)| id).collect();
             tx.queue(MAKE_IDLE, parameters![idle]);

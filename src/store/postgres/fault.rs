@@ -9,6 +9,9 @@ use super::super::StoreError;
 pub(super) enum Fault {
     /// It collided with another one and was undone; the same again may go through.
     Again(String),
+    /// It and another one waited for each other, and the server undid this one. The same again may
+    /// go through.
+    Deadlock(String),
     /// The server can't be reached or can't take it now.
     Unavailable(String),
     /// The server refuses what is to be stored. In a batch: perhaps one operation's alone.
@@ -23,7 +26,7 @@ impl Fault {
     /// Whether the connection can be used again after a rollback.
     pub(super) const fn leaves_connection(&self) -> bool {
         match self {
-            Self::Again(_) | Self::Refused(_) | Self::DeadNode => true,
+            Self::Again(_) | Self::Deadlock(_) | Self::Refused(_) | Self::DeadNode => true,
             Self::Unavailable(_) | Self::Lost => false,
         }
     }
@@ -32,7 +35,9 @@ impl Fault {
 impl From<Fault> for StoreError {
     fn from(fault: Fault) -> Self {
         match fault {
-            Fault::Again(reason) | Fault::Unavailable(reason) => Self::Unavailable(reason),
+            Fault::Again(reason) | Fault::Deadlock(reason) | Fault::Unavailable(reason) => {
+                Self::Unavailable(reason)
+            }
             Fault::Refused(reason) => Self::Refused(reason),
             Fault::Lost => Self::Lost,
             // Who asks for a node knows which, and says so instead.
@@ -48,6 +53,7 @@ pub(super) fn classify(error: &tokio_postgres::Error) -> Fault {
     };
     let reason = describe(error);
     match code.code().get(..2).unwrap_or_default() {
+        "40" if *code == SqlState::T_R_DEADLOCK_DETECTED => Fault::Deadlock(reason),
         "40" => Fault::Again(reason),
         // Data that doesn't fit, a broken rule, a value too long for an index.
         "22" | "23" | "54" => Fault::Refused(reason),

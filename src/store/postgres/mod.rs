@@ -13,6 +13,7 @@ mod fault;
 mod gate;
 mod identity;
 mod lane;
+mod lock;
 mod node;
 mod outbox;
 mod parameter;
@@ -57,6 +58,7 @@ use super::{
     SendRequest, Sends, Settle, Store, StoreError, Written,
 };
 use crate::clock::Clock;
+use crate::guard::{self, Guard};
 use crate::model::{EventKey, Lease, NodeId, OutgoingId, OutgoingState, StoreId};
 
 /// How a database is used.
@@ -343,7 +345,10 @@ impl Store for PostgresStore {
             .await
     }
 
-    async fn append(&self, delivery: Arc<Delivery>) -> Result<Appended, StoreError> {
+    async fn append(&self, mut delivery: Arc<Delivery>) -> Result<Appended, StoreError> {
+        if !guard::holds(Guard::UniqueKey) {
+            delivery = Arc::new(delivery.with_fresh_keys());
+        }
         self.lanes()?.deliveries.try_write(delivery).await
     }
 
@@ -375,7 +380,8 @@ impl Store for PostgresStore {
                 error: None,
             };
             // Under its epoch: freed by now, or finished, it is fenced.
-            if self.release(lease, back).await? == Written::Done {
+            let free = (lease, Ending::Free(back));
+            if self.lanes()?.endings.write(free).await? == Written::Done {
                 freed.push(lease);
             }
         }

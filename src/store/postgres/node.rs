@@ -11,6 +11,7 @@ use super::outbox::{Book, LOCK, STANDINGS};
 use super::parameter::parameters;
 use super::settling::{Marked, SENDING, merge_silence};
 use super::tx::Tx;
+use crate::crash_point::Method;
 use crate::model::NodeId;
 
 /// Whether a node has a row; and it keeps it until the transaction is over. Work is given only
@@ -26,6 +27,7 @@ const JOIN: &str = "
     RETURNING id";
 
 pub(super) async fn join(tx: &mut Tx, ttl: Duration) -> Result<NodeId, Fault> {
+    tx.carries(Method::Join);
     // After a failover ids jump first, or a lost one were given again.
     tx.flush().await?;
     let joined = tx.queue(
@@ -49,6 +51,7 @@ pub(super) async fn renew(
     node: NodeId,
     ttl: Duration,
 ) -> Result<(Renewal, bool), Fault> {
+    tx.carries(Method::Renew);
     let renewed = tx.queue(RENEW, parameters![node.0, millis(ttl)]);
     let renewed = tx.commit().await?.take(renewed);
     Ok(match renewed.first() {
@@ -82,11 +85,15 @@ const MAKE_DUE: &str = "
 pub(super) async fn reap(tx: &mut Tx) -> Result<Vec<Reaped>, Fault> {
     let ended = tx.queue(END_LAPSED, Vec::new());
     let ended = tx.flush().await?.take(ended);
+    if !ended.is_empty() {
+        tx.carries(Method::Reap);
+    }
     free(tx, ended.iter().map(|row| row.get(0)).collect()).await
 }
 
 /// Ends one node, which says so itself.
 pub(super) async fn leave(tx: &mut Tx, node: NodeId) -> Result<(), Fault> {
+    tx.carries(Method::Leave);
     let ended = tx.queue(END, parameters![node.0]);
     let ended = tx.flush().await?.take(ended);
     free(tx, ended.iter().map(|row| row.get(0)).collect())
@@ -108,7 +115,7 @@ async fn free(tx: &mut Tx, nodes: Vec<i64>) -> Result<Vec<Reaped>, Fault> {
     let mut to_lock: Vec<i64> = sending.iter().map(|of| of.conversation.0).collect();
     to_lock.extend(&held_ids);
     let outgoings: Vec<i64> = sending.iter().map(|of| of.id.0).collect();
-    tx.queue(LOCK, parameters![to_lock]);
+    tx.queue(LOCK.sql(), parameters![to_lock]);
     let standings = tx.queue(STANDINGS, parameters![outgoings]);
     let standings = tx.flush().await?.take(standings);
     tx.queue(FREE, parameters![held_ids.clone(), nodes.clone()]);

@@ -9,6 +9,7 @@ use tokio_postgres::Row;
 use super::super::DeadKind;
 use super::super::evidence::{Facts, Reading, Shown};
 use super::fault::Fault;
+use super::lock::{Lock, lock};
 use super::parameter::{indexed, parameters, storable};
 use super::tx::Tx;
 use crate::model::{
@@ -16,12 +17,13 @@ use crate::model::{
 };
 
 /// Locks conversations, in the one order in which everybody locks them.
-pub(super) const LOCK: &str =
-    "SELECT id FROM conversation WHERE id = ANY($1) ORDER BY id FOR UPDATE";
+pub(super) const LOCK: Lock = lock!("SELECT id FROM conversation WHERE id = ANY($1)");
 /// Locks the conversations of outgoings.
-pub(super) const LOCK_OF: &str = "
+pub(super) const LOCK_OF: Lock = lock!(
+    "
     SELECT id FROM conversation
-     WHERE id IN (SELECT conversation FROM outgoing WHERE id = ANY($1)) ORDER BY id FOR UPDATE";
+     WHERE id IN (SELECT conversation FROM outgoing WHERE id = ANY($1))"
+);
 /// Outgoings as far as evidence concerns them; to be read after the lock.
 pub(super) const STANDINGS: &str = "
     SELECT id, conversation, number, turn_seq, state, attempt, wamid, rank, failed_attempt, is_full

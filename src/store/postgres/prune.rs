@@ -13,6 +13,7 @@ use super::node::IS_MEMBER;
 use super::outbox::LOCK;
 use super::parameter::{Key, parameters};
 use super::tx::Tx;
+use crate::crash_point::Method;
 
 const TAKE_DUTY: &str = "
     UPDATE ledger SET janitor = $1
@@ -31,6 +32,7 @@ pub(super) async fn prune(tx: &mut Tx, request: &PruneRequest) -> Result<Option<
     if answers.take(duty).is_empty() {
         return Ok(None);
     }
+    tx.carries(Method::Prune);
     let mut batch = Batch::new(tx, request);
     // Payloads first: what was put off by them may be old enough to be forgotten at once.
     batch.messages(tx, Age::Payloads).await?;
@@ -302,7 +304,7 @@ impl Batch {
         }
         let conversations: Vec<i64> = old.iter().map(|row| row.get(0)).collect();
         let ids: Vec<i64> = old.iter().map(|row| row.get(1)).collect();
-        tx.queue(LOCK, parameters![conversations]);
+        tx.queue(LOCK.sql(), parameters![conversations]);
         let standing = tx.queue(STANDING, parameters![ids]);
         let standing = tx.flush().await?.take(standing);
         let mut kept: (Vec<i64>, Vec<Option<i64>>) = Default::default();

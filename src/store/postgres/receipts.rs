@@ -10,6 +10,7 @@ use super::fault::Fault;
 use super::outbox::{Book, Learnt, read_adopted};
 use super::parameter::{Key, indexed, parameters, storable};
 use super::tx::{Slot, Tx};
+use crate::guard::{self, Guard};
 use crate::model::{EventKey, NumberId, OutgoingId, Receipt, Tag, Timestamp};
 
 /// A receipt that came for the first time.
@@ -142,6 +143,9 @@ pub(super) async fn receive(
     }
     let mut learnt = Learnt::default();
     let mut placed = place(tx, &book, targets, receipts, &mut learnt);
+    if !guard::holds(Guard::ReceiptParking) {
+        placed.retain(|placed| placed.outgoing.is_some());
+    }
     let adopted = (!learnt.is_empty()).then(|| learnt.queue(tx));
     let parked = queue_parked(tx, &placed);
     if adopted.is_some() || parked.is_some() {

@@ -10,6 +10,7 @@ use super::node::IS_NODE;
 use super::outbox::read_attempt;
 use super::parameter::parameters;
 use super::tx::Tx;
+use crate::crash_point::Method;
 use crate::model::{
     ConversationId, NodeId, NumberId, OutgoingId, Recipient, Tag, Timestamp, TurnId,
 };
@@ -80,6 +81,7 @@ pub(super) async fn send(tx: &mut Tx, send: &SendRequest) -> Result<Sends, Fault
         sends.next_due = next.first().and_then(|row| read_wait(row.get(0)));
         return Ok(sends);
     }
+    tx.carries(Method::Send);
     let marked = tx.queue(MARK, parameters![send.node.0, conversations]);
     let marked = tx.commit().await?.take(marked);
     sends.outgoings = marked

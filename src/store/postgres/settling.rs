@@ -11,6 +11,7 @@ use super::lane::Batch;
 use super::outbox::{Book, LOCK, LOCK_OF, STANDINGS, read_adopted, read_attempt};
 use super::parameter::{indexed, parameters, storable};
 use super::tx::Tx;
+use crate::crash_point::Method;
 use crate::model::{
     Attempt, ConversationId, Evidence, NodeId, OutgoingId, OutgoingState, Timestamp,
 };
@@ -29,8 +30,9 @@ impl Batch for Settling {
     }
 
     async fn write(&self, tx: &mut Tx, items: &[Settle]) -> Result<Vec<Self::Answer>, Fault> {
+        tx.carries(Method::Settle);
         let ids: Vec<i64> = items.iter().map(|settle| settle.id.0).collect();
-        tx.queue(LOCK_OF, parameters![ids.clone()]);
+        tx.queue(LOCK_OF.sql(), parameters![ids.clone()]);
         let standings = tx.queue(STANDINGS, parameters![ids]);
         let adopted = queue_accepted(tx, items);
         let mut answers = tx.flush().await?;
@@ -148,9 +150,10 @@ pub(super) async fn sending(tx: &mut Tx, node: NodeId) -> Result<Vec<Marked>, Fa
 
 /// Makes unsure what its living node denies to be sending.
 pub(super) async fn doubt(tx: &mut Tx, denied: &[Marked]) -> Result<Vec<OutgoingId>, Fault> {
+    tx.carries(Method::DoubtUnknown);
     let conversations: Vec<i64> = denied.iter().map(|of| of.conversation.0).collect();
     let ids: Vec<i64> = denied.iter().map(|of| of.id.0).collect();
-    tx.queue(LOCK, parameters![conversations]);
+    tx.queue(LOCK.sql(), parameters![conversations]);
     let standings = tx.queue(STANDINGS, parameters![ids]);
     let standings = tx.flush().await?.take(standings);
     let mut book = Book::default();
@@ -186,9 +189,10 @@ pub(super) async fn expire(tx: &mut Tx, unsure_wait_ms: i64) -> Result<Vec<Outgo
     if overdue.is_empty() {
         return Ok(Vec::new());
     }
+    tx.carries(Method::ExpireUnsure);
     let conversations: Vec<i64> = overdue.iter().map(|row| row.get(0)).collect();
     let ids: Vec<i64> = overdue.iter().map(|row| row.get(1)).collect();
-    tx.queue(LOCK, parameters![conversations]);
+    tx.queue(LOCK.sql(), parameters![conversations]);
     let standings = tx.queue(STANDINGS, parameters![ids.clone()]);
     let unsure = tx.queue(STILL_UNSURE, parameters![ids]);
     let mut answers = tx.flush().await?;

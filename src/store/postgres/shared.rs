@@ -58,7 +58,7 @@ impl Shared {
         let mut tries = 1;
         loop {
             match self.attempt(pool, durability, &body).await {
-                Err(Fault::Again(_)) if tries < TRIES => tries += 1,
+                Err(Fault::Again(_) | Fault::Deadlock(_)) if tries < TRIES => tries += 1,
                 known => return known,
             }
         }
@@ -82,6 +82,9 @@ impl Shared {
             Ok(done) => done,
             Err(_) => Err(self.give_up(&tx)),
         };
+        if let Err(Fault::Deadlock(reason)) = &done {
+            tracing::warn!(reason, "the server undid a transaction to end a deadlock");
+        }
         match &done {
             Ok(_) => self.wake.tell(tx.woke_turns, tx.woke_sends),
             Err(fault) if fault.leaves_connection() => tx.undo().await,

@@ -12,6 +12,8 @@ use super::outbox::read_attempt;
 use super::parameter::{Key, parameters};
 use super::sending::read_wait;
 use super::tx::Tx;
+use crate::crash_point::Method;
+use crate::guard::{self, Guard};
 use crate::model::{ContactId, ConversationId, Lease, NumberId, Timestamp, TurnId};
 
 // The conditions on the conversation are looked at again under its lock; those on `pending` only
@@ -52,6 +54,10 @@ pub(super) async fn claim(tx: &mut Tx, claim: &ClaimRequest) -> Result<Claimed, 
     let messages_max: i64 = match claim.policy {
         Policy::Queue => 1,
     };
+    let early = match guard::holds(Guard::TwoStepClaim) {
+        true => None,
+        false => Some(read_early(tx, messages_max).await?),
+    };
     let member = tx.queue(IS_NODE, parameters![claim.node.0]);
     let limit = i64::from(claim.limit);
     let taken = tx.queue(
@@ -63,6 +69,9 @@ pub(super) async fn claim(tx: &mut Tx, claim: &ClaimRequest) -> Result<Claimed, 
         return Err(Fault::DeadNode);
     }
     let mut taken = answers.take(taken);
+    if !taken.is_empty() {
+        tx.carries(Method::Claim);
+    }
     taken.sort_by_key(|row| row.get::<_, i64>(9));
     let mut turns: Vec<ClaimedTurn> = taken.iter().map(|row| read_turn(tx, claim, row)).collect();
     let conversations: Vec<i64> = taken.iter().map(|row| row.get(0)).collect();
@@ -72,7 +81,8 @@ pub(super) async fn claim(tx: &mut Tx, claim: &ClaimRequest) -> Result<Claimed, 
     let messages = tx.queue(MESSAGES, parameters![conversations, done, last]);
     let next_due = tx.queue(NEXT_DUE, Vec::new());
     let mut answers = tx.commit().await?;
-    for row in answers.take(messages) {
+    let messages = answers.take(messages);
+    for row in early.unwrap_or(messages) {
         let conversation = ConversationId(row.get(0));
         let turn = turns
             .iter_mut()
@@ -88,6 +98,19 @@ pub(super) async fn claim(tx: &mut Tx, claim: &ClaimRequest) -> Result<Claimed, 
             .first()
             .and_then(|row| read_wait(row.get(0))),
     })
+}
+
+const EARLY: &str = "
+    SELECT m.conversation, m.seq, m.event, m.received_at, m.envelope
+      FROM pending p JOIN conversation c ON c.id = p.conversation
+      JOIN message m ON m.conversation = c.id AND m.seq > c.done_seq
+                    AND m.seq <= coalesce(c.turn_last, c.done_seq + $1)
+     ORDER BY m.conversation, m.seq";
+
+/// What the messages of the turns would be if nothing changed until they are claimed.
+async fn read_early(tx: &mut Tx, messages_max: i64) -> Result<Vec<Row>, Fault> {
+    let early = tx.queue(EARLY, parameters![messages_max]);
+    Ok(tx.flush().await?.take(early))
 }
 
 fn read_turn(tx: &Tx, claim: &ClaimRequest, row: &Row) -> ClaimedTurn {

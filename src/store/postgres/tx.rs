@@ -13,6 +13,7 @@ use super::fault::{Fault, classify, refuses_commit};
 use super::parameter::Parameter;
 use super::pool::Lent;
 use crate::clock::Clock;
+use crate::crash_point::{Carried, Method};
 use crate::model::{StoreId, Timestamp};
 
 /// Whether the commit waits for the disk, and for synchronous standbys.
@@ -71,6 +72,7 @@ pub(super) struct Tx {
     now: Timestamp,
     pub(super) woke_turns: bool,
     pub(super) woke_sends: bool,
+    carried: Carried,
 }
 
 /// How far the server has come.
@@ -112,6 +114,7 @@ impl Tx {
             now: Timestamp(0),
             woke_turns: false,
             woke_sends: false,
+            carried: Carried::default(),
         };
         if tx.checks_era() {
             tx.queue(RAISE_ERA, Vec::new());
@@ -141,6 +144,11 @@ impl Tx {
     /// The store's name.
     pub(super) fn store(&self) -> StoreId {
         self.session.store
+    }
+
+    /// This method writes something.
+    pub(super) const fn carries(&mut self, method: Method) {
+        self.carried.add(method);
     }
 
     /// Queues a statement for the next flush.
@@ -226,13 +234,18 @@ impl Tx {
             }
         }
         if commits {
+            self.carried.before_commit();
             self.state = State::Committing;
         }
         let begins = preamble.is_some();
         let warnings = connection.warnings();
         let sent = in_order(requests(connection, preamble.as_deref(), &queued, commits)).await;
         let warned = connection.warnings() != warnings;
-        self.read(sent, begins, commits, warned)
+        let answers = self.read(sent, begins, commits, warned)?;
+        if commits {
+            self.carried.after_commit();
+        }
+        Ok(answers)
     }
 
     /// From what came back to rows; the first error of the statements counts, then the commit's.

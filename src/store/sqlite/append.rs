@@ -7,12 +7,14 @@ use rusqlite::{Row, params};
 use super::super::{ARRIVAL_LOG_MAX, Appended, AppendedEvent, Delivery, FailedArrival, Verdict};
 use super::tx::Tx;
 use super::{identity, outbox};
+use crate::crash_point::Method;
 use crate::model::{
     Answer, ConversationId, Event, EventBody, EventKey, InboundMessage, Notice, NumberId,
     Recipient, Timestamp,
 };
 
 pub(super) fn append(tx: &Tx<'_>, delivery: &Delivery) -> rusqlite::Result<Appended> {
+    tx.carries(Method::Append);
     let events: Result<Vec<_>, _> = delivery
         .events
         .iter()

@@ -36,13 +36,13 @@ use tokio::sync::watch;
 
 use self::fault::classify_open;
 use self::queue::{Shared, Urgency};
-use super::evidence::Silence;
 use super::{
     Answered, Appended, Arrivals, Backlog, ClaimRequest, Claimed, Commits, DeadLetter, Delivery,
     Finish, Keep, KeepSends, OutgoingRecord, PruneRequest, Pruned, Reaped, Release, Renewal,
     SendRequest, Sends, Settle, Store, StoreError, Written,
 };
 use crate::clock::Clock;
+use crate::guard::{self, Guard};
 use crate::model::{EventKey, Lease, NodeId, OutgoingId, OutgoingState, StoreId};
 
 /// Bytes of a page; SQLite's default, written down because limits are counted in it.
@@ -254,16 +254,18 @@ impl Store for SqliteStore {
     }
 
     async fn leave(&self, node: NodeId) -> Result<(), StoreError> {
-        self.write(Urgency::Lease, move |tx| node::remove(tx, node))
+        self.write(Urgency::Lease, move |tx| node::leave(tx, node))
             .await
-            .map(drop)
     }
 
     async fn reap(&self) -> Result<Vec<Reaped>, StoreError> {
         self.write(Urgency::Lease, node::reap).await
     }
 
-    async fn append(&self, delivery: Arc<Delivery>) -> Result<Appended, StoreError> {
+    async fn append(&self, mut delivery: Arc<Delivery>) -> Result<Appended, StoreError> {
+        if !guard::holds(Guard::UniqueKey) {
+            delivery = Arc::new(delivery.with_fresh_keys());
+        }
         self.write(Urgency::Ingress, move |tx| append::append(tx, &delivery))
             .await
     }
@@ -308,9 +310,7 @@ impl Store for SqliteStore {
         keep: KeepSends,
     ) -> Result<Vec<OutgoingId>, StoreError> {
         self.write(Urgency::Stage, move |tx| {
-            outbox::doubt(tx, node, Silence::NodeDenies, |id, attempt| {
-                !keep(id, attempt)
-            })
+            outbox::doubt_unknown(tx, node, &keep)
         })
         .await
     }

@@ -8,12 +8,14 @@ use super::super::evidence::Silence;
 use super::super::{Reaped, Renewal};
 use super::outbox;
 use super::tx::Tx;
+use crate::crash_point::Method;
 use crate::model::NodeId;
 
 const JOIN: &str = "
     INSERT INTO node (boot, lease_until_ms, pid, joined_at) VALUES (?1, ?2, ?3, ?4)";
 
 pub(super) fn join(tx: &Tx<'_>, ttl: Duration) -> rusqlite::Result<NodeId> {
+    tx.carries(Method::Join);
     tx.execute(
         JOIN,
         params![tx.boot, lease_until(tx, ttl), std::process::id(), tx.now.0],
@@ -26,6 +28,7 @@ const COUNT: &str = "SELECT COUNT(*) FROM node";
 
 /// Also answers how many nodes use the file.
 pub(super) fn renew(tx: &Tx<'_>, node: NodeId, ttl: Duration) -> rusqlite::Result<(Renewal, i64)> {
+    tx.carries(Method::Renew);
     let renewed = tx.execute(RENEW, params![node.0, lease_until(tx, ttl), tx.boot])?;
     let nodes = tx.row(COUNT, [], |row| row.get(0))?.unwrap_or(0);
     Ok((
@@ -57,7 +60,16 @@ pub(super) fn reap(tx: &Tx<'_>) -> rusqlite::Result<Vec<Reaped>> {
     let lapsed = tx.rows(LAPSED, params![tx.boot, boottime], |row| {
         row.get(0).map(NodeId)
     })?;
+    if !lapsed.is_empty() {
+        tx.carries(Method::Reap);
+    }
     lapsed.into_iter().map(|node| remove(tx, node)).collect()
+}
+
+/// Takes out a node that says so itself.
+pub(super) fn leave(tx: &Tx<'_>, node: NodeId) -> rusqlite::Result<()> {
+    tx.carries(Method::Leave);
+    remove(tx, node).map(drop)
 }
 
 const REMOVE: &str = "DELETE FROM node WHERE id = ?1";
@@ -68,7 +80,7 @@ const FREE_CONVERSATIONS: &str = "
      WHERE owner = ?1";
 
 /// Takes a node out and frees what it held.
-pub(super) fn remove(tx: &Tx<'_>, node: NodeId) -> rusqlite::Result<Reaped> {
+fn remove(tx: &Tx<'_>, node: NodeId) -> rusqlite::Result<Reaped> {
     tx.execute(REMOVE, [node.0])?;
     let conversations = tx.execute(FREE_CONVERSATIONS, params![node.0, tx.now.0])?;
     let unsure = outbox::doubt(tx, node, Silence::NodeEnded, |_, _| true)?;

@@ -4,8 +4,10 @@
 use rusqlite::{Row, params};
 
 use super::super::evidence::{self, Facts, Reading, Shown, Silence};
-use super::super::{DeadKind, SendResult, Settle};
+use super::super::{DeadKind, KeepSends, SendResult, Settle};
 use super::tx::Tx;
+use crate::crash_point::Method;
+use crate::guard::{self, Guard};
 use crate::model::{
     Attempt, ConversationId, EventKey, Evidence, NodeId, NumberId, OutgoingId, OutgoingState,
     Receipt, ReceiptStatus, Tag, Timestamp, Transition, Wamid,
@@ -225,6 +227,7 @@ const PAUSE_NUMBER: &str = "
     ON CONFLICT (id) DO UPDATE SET paused_until = max(paused_until, ?2), reason = ?3";
 
 pub(super) fn settle(tx: &Tx<'_>, settle: &Settle) -> rusqlite::Result<Option<OutgoingState>> {
+    tx.carries(Method::Settle);
     if let SendResult::PauseNumber { wait, reason } = &settle.result {
         pause_number(tx, settle.id, tx.now.after(*wait), reason)?;
     }
@@ -284,6 +287,9 @@ pub(super) fn receive(
             read_id,
         )?,
     };
+    if outgoing.is_none() && !guard::holds(Guard::ReceiptParking) {
+        return Ok(None);
+    }
     let attempt = tagged.and(tag).map(|tag| tag.attempt);
     let reading = Reading::of(receipt, attempt);
     tx.execute(
@@ -404,6 +410,20 @@ pub(super) fn doubt(
     Ok(sending.into_iter().map(|(id, _)| id).collect())
 }
 
+/// Makes unsure what `node` is sending and `keep` denies.
+pub(super) fn doubt_unknown(
+    tx: &Tx<'_>,
+    node: NodeId,
+    keep: &KeepSends,
+) -> rusqlite::Result<Vec<OutgoingId>> {
+    let is_lost = |id, attempt| !keep(id, attempt);
+    let doubted = doubt(tx, node, Silence::NodeDenies, is_lost)?;
+    if !doubted.is_empty() {
+        tx.carries(Method::DoubtUnknown);
+    }
+    Ok(doubted)
+}
+
 const COUNT_HEALTHY: &str = "
     UPDATE ledger SET healthy_ms = healthy_ms + ?1 * max(0, min(?2 - healthy_at, ?3)),
                       healthy_at = ?2";
@@ -425,6 +445,9 @@ pub(super) fn expire_unsure(
     let overdue = tx.rows(OVERDUE, [unsure_wait_ms], |row| {
         Ok((OutgoingId(row.get(0)?), row.get::<_, Attempt>(1)?))
     })?;
+    if !overdue.is_empty() {
+        tx.carries(Method::ExpireUnsure);
+    }
     let reason = Facts::because("nobody learnt whether it was sent: no receipt came");
     for &(id, attempt) in &overdue {
         merge(tx, id, Evidence::WaitOver(attempt), &reason)?;

@@ -11,6 +11,7 @@ use rusqlite::{Row, params};
 use super::super::{KEPT_LOOK_EVERY, PARKED_AGE_MAX, PruneRequest, Pruned};
 use super::node;
 use super::tx::Tx;
+use crate::crash_point::Method;
 use crate::model::{DeliveryId, EventKind, NodeId};
 
 const TAKE_DUTY: &str = "
@@ -30,6 +31,7 @@ pub(super) fn prune(
     if tx.row(HAS_DUTY, [request.node.0], |row| row.get(0))? != Some(true) {
         return Ok(Some(None));
     }
+    tx.carries(Method::Prune);
     let batch = Batch::new(tx, request);
     let mut pruned = Pruned::default();
     // Payloads first: what was put off by them may be old enough to be forgotten at once.

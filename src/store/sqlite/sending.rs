@@ -5,6 +5,7 @@ use rusqlite::{Row, params};
 use super::super::{SendRequest, Sending, Sends};
 use super::node::is_member;
 use super::tx::Tx;
+use crate::crash_point::Method;
 use crate::model::{
     ConversationId, NodeId, NumberId, OutgoingId, Recipient, Tag, Timestamp, TurnId,
 };
@@ -47,6 +48,7 @@ pub(super) fn send(tx: &Tx<'_>, send: &SendRequest) -> rusqlite::Result<Option<S
         }
         let due: Vec<i64> = tx.rows(DUE, params![number, tx.now.0, limit], |row| row.get(0))?;
         for id in due {
+            tx.carries(Method::Send);
             tx.execute(MARK, params![id, send.node.0, tx.now.0])?;
             sends
                 .outgoings

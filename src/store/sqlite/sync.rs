@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use super::super::StoreError;
 use super::queue::{Job, Shared, answer_all};
+use crate::crash_point::Carried;
 
 /// Batches that may be written ahead of the sync under way.
 pub(super) const AHEAD_MAX: usize = 2;
@@ -31,6 +32,7 @@ pub(super) struct Written {
     pub(super) anything: bool,
     pub(super) woke_turns: bool,
     pub(super) woke_sends: bool,
+    pub(super) carried: Carried,
 }
 
 /// The syncing thread's own things.
@@ -71,6 +73,7 @@ impl Syncer {
             let failed = self.shared.has_failed();
             for batch in batches {
                 if !failed {
+                    batch.written.carried.after_commit();
                     self.count(&batch);
                     self.wake(batch.written);
                 }

@@ -7,6 +7,7 @@ use rusqlite::{Connection, Params, Row};
 
 use super::known::KnownAliases;
 use crate::clock::Clock;
+use crate::crash_point::{Carried, Method};
 use crate::model::{StoreId, Timestamp};
 
 const LAST_MESSAGE: &str = "
@@ -24,6 +25,7 @@ pub(super) struct Tx<'c> {
     pub(super) store: StoreId,
     pub(super) woke_turns: Cell<bool>,
     pub(super) woke_sends: Cell<bool>,
+    pub(super) carried: Cell<Carried>,
     pub(super) known: &'c KnownAliases,
     next_message: Cell<Option<i64>>,
 }
@@ -45,6 +47,7 @@ impl<'c> Tx<'c> {
             known,
             woke_turns: Cell::new(false),
             woke_sends: Cell::new(false),
+            carried: Cell::default(),
             next_message: Cell::new(None),
         }
     }
@@ -103,6 +106,13 @@ impl<'c> Tx<'c> {
             .prepare_cached(sql)?
             .query_map(params, read)?
             .collect()
+    }
+
+    /// This method has written something.
+    pub(super) fn carries(&self, method: Method) {
+        let mut carried = self.carried.get();
+        carried.add(method);
+        self.carried.set(carried);
     }
 
     /// A conversation may have become claimable.

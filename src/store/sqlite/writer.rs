@@ -20,6 +20,7 @@ use super::queue::{Batch, Job, Shared, answer_all};
 use super::sync::{Committed, Written};
 use super::tx::Tx;
 use crate::clock::Clock;
+use crate::crash_point::Method;
 use crate::model::StoreId;
 
 /// How long the write lock stays free after a commit when other processes use the file; longer
@@ -127,6 +128,8 @@ impl Writer {
         if self.conn.is_autocommit() {
             return Err(BatchError::Transaction(lost_transaction()));
         }
+        let carried = tx.carried.get();
+        carried.before_commit();
         WAL_PAGES.set(None);
         if let Err(error) = self.conn.execute_batch("COMMIT") {
             self.undo();
@@ -140,6 +143,7 @@ impl Writer {
             anything: wal_pages.is_some(),
             woke_turns: tx.woke_turns.get(),
             woke_sends: tx.woke_sends.get(),
+            carried,
         })
     }
 
@@ -179,6 +183,9 @@ const RECORD_ANSWER: &str = "
     INSERT OR IGNORE INTO delivery (id, at, events, status, latency_us) VALUES (?,?,?,?,?)";
 
 fn record_answers(tx: &Tx<'_>, answers: &[Answered]) -> rusqlite::Result<()> {
+    if !answers.is_empty() {
+        tx.carries(Method::Answered);
+    }
     let (chunks, rest) = answers.as_chunks::<ANSWERS_AT_ONCE>();
     for chunk in chunks {
         tx.execute(

@@ -1,0 +1,106 @@
+//! Every guard switched off in turn: a rehearsal that does not find that is no proof of anything.
+
+use indicatif::ProgressBar;
+use serde_json::{Value, json};
+
+use super::ground::Ground;
+use super::stage::{Setup, play};
+use crate::guard::{Engine, Guard, VARIABLE};
+use crate::simulator::checker::Report;
+use crate::simulator::faults::FaultPlan;
+
+/// A guard may stay unfound for so many seeds.
+const SEEDS_MAX: u64 = 20;
+
+/// What became of one guard.
+pub(super) struct Trial {
+    guard: Guard,
+    outcome: Outcome,
+}
+
+enum Outcome {
+    /// The engine has no such guard.
+    Idle,
+    /// Found at this seed.
+    Found(u64, Report),
+    /// Not within [`SEEDS_MAX`] seeds.
+    Unfound,
+}
+
+/// Tries all guards from the seed `first` on.
+pub(super) async fn trials(
+    setup: &Setup,
+    first: u64,
+    bar: &ProgressBar,
+) -> Result<Vec<Trial>, String> {
+    let engine = match setup.ground {
+        Ground::Sqlite => Engine::Sqlite,
+        Ground::Postgres(_) => Engine::Postgres,
+    };
+    let mut trials = Vec::new();
+    bar.set_length(Guard::ALL.len() as u64);
+    for guard in Guard::ALL {
+        bar.set_message(guard.as_str());
+        let outcome = match guard.applies_to(engine) {
+            true => trial(guard, setup, first).await?,
+            false => Outcome::Idle,
+        };
+        trials.push(Trial { guard, outcome });
+        bar.inc(1);
+    }
+    Ok(trials)
+}
+
+async fn trial(guard: Guard, setup: &Setup, first: u64) -> Result<Outcome, String> {
+    let mut setup = setup.clone();
+    let off = (VARIABLE.to_owned(), guard.as_str().to_owned());
+    setup.more.push(off);
+    let has_wire = setup.ground.far_end().await.is_some();
+    for seed in first..first + SEEDS_MAX {
+        let plan = FaultPlan::draw(seed, setup.nodes, has_wire);
+        let played = play(&plan, None, &setup, &mut |_| ()).await?;
+        played.forget_logs();
+        if !played.report.is_clean() {
+            return Ok(Outcome::Found(seed, played.report));
+        }
+    }
+    Ok(Outcome::Unfound)
+}
+
+impl Trial {
+    /// Whether the rehearsal is blind to this guard.
+    pub(super) const fn is_unfound(&self) -> bool {
+        matches!(self.outcome, Outcome::Unfound)
+    }
+
+    /// A line of the table.
+    pub(super) fn line(&self, first: u64) -> String {
+        let name = self.guard.as_str();
+        match &self.outcome {
+            Outcome::Idle => format!("  {name:<20}not of this engine"),
+            Outcome::Unfound => format!("  {name:<20}NOT FOUND in {SEEDS_MAX} seeds"),
+            Outcome::Found(seed, report) => {
+                let nth = seed - first + 1;
+                let found: Vec<String> = report
+                    .breaches()
+                    .map(|(breach, found)| format!("{} {}", found.count, breach.as_str()))
+                    .collect();
+                format!("  {name:<20}seed {seed:<6}{nth:>3}.  {}", found.join(", "))
+            }
+        }
+    }
+
+    /// The same, for scripts.
+    pub(super) fn json(&self) -> Value {
+        let (seed, found) = match &self.outcome {
+            Outcome::Idle => (None, "not of this engine".to_owned()),
+            Outcome::Unfound => (None, "not found".to_owned()),
+            Outcome::Found(seed, report) => {
+                let worst = report.breaches().next();
+                let name = worst.map_or("undelivered", |(breach, _)| breach.as_str());
+                (Some(*seed), name.to_owned())
+            }
+        };
+        json!({ "guard": self.guard.as_str(), "seed": seed, "found": found })
+    }
+}
