@@ -182,7 +182,7 @@ pub(in crate::store) async fn a_late_receipt_closes_a_dead_letter(f: Fixture) {
     for _ in 0..20 {
         f.wait(1);
         f.store
-            .expire_unsure(true, Duration::from_secs(10))
+            .expire_unsure(Duration::from_secs(1), Duration::from_secs(10))
             .await
             .expect("counted");
     }
