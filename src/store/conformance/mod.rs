@@ -85,6 +85,7 @@ macro_rules! conformance {
                 a_failed_receipt_makes_a_dead_letter,
                 a_rate_limit_by_receipt_is_tried_again_in_its_place,
                 a_back_off_stands_beside_other_news_of_its_delivery,
+                a_back_off_that_is_void_by_now_holds_back_nothing,
                 a_late_receipt_closes_a_dead_letter,
             ],
             listing: [
