@@ -68,6 +68,8 @@ pub(super) struct Stages {
     pub(super) sender: Arc<Sender>,
     pub(super) janitor: Janitor,
     pub(super) admin: Router,
+    /// Whether deliveries are being answered 200.
+    pub(super) receiving: Arc<AtomicBool>,
 }
 
 pub(super) async fn stages(
@@ -107,7 +109,7 @@ pub(super) async fn stages(
             graph,
             clock: clock.clone(),
             metrics: metrics.clone(),
-            receiving,
+            receiving: Arc::clone(&receiving),
         },
         sender_settings(config),
     );
@@ -125,6 +127,7 @@ pub(super) async fn stages(
         sender,
         janitor,
         admin,
+        receiving,
     })
 }
 

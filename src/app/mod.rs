@@ -6,6 +6,7 @@ pub mod store;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -73,6 +74,7 @@ pub struct Running {
     membership: Arc<Membership>,
     clock: Clock,
     drain_timeout: Duration,
+    receiving: Arc<AtomicBool>,
     stops: Stops,
     doors: TaskTracker,
     workers: TaskTracker,
@@ -112,6 +114,7 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Running, StartError>
         membership: built.membership,
         clock: clock.clone(),
         drain_timeout: config.worker.drain_timeout,
+        receiving: built.receiving,
         stops: Stops::default(),
         doors: TaskTracker::new(),
         workers: TaskTracker::new(),
@@ -213,7 +216,12 @@ impl Running {
         self.doors.close();
         self.stops.worker.cancel();
         self.workers.close();
-        let finished = async { tokio::join!(self.doors.wait(), self.workers.wait()) };
+        let closed = async {
+            self.doors.wait().await;
+            // No receipt gets in here any more, while sends may still wait for one.
+            self.receiving.store(false, Ordering::Relaxed);
+        };
+        let finished = async { tokio::join!(closed, self.workers.wait()) };
         if self
             .clock
             .timeout(left().saturating_sub(grace), finished)

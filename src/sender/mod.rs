@@ -2,10 +2,11 @@
 //! store has marked each as sending before the call, so that a crash is seen for what it is.
 
 mod conclude;
+mod healthy;
 mod pace;
 mod underway;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 pub use self::conclude::SendPolicy;
+use self::healthy::Healthy;
 use self::pace::Pace;
 use self::underway::Underway;
 use crate::clock::Clock;
@@ -129,12 +131,16 @@ impl Sender {
     /// Looks, again and again until `stop`, after what nobody knows: ends the wait of sends that
     /// no receipt has settled, and makes unsure what this process has lost sight of.
     pub async fn tend(self: Arc<Self>, stop: CancellationToken) {
+        let receiving = Arc::clone(&self.parts.receiving);
+        let (now, every) = (self.parts.clock.boottime(), self.settings.tend_every);
+        let mut healthy = Healthy::from(receiving, now, every);
         loop {
             let pause = self.parts.clock.sleep(self.settings.tend_every);
             if stop.run_until_cancelled(pause).await.is_none() {
                 return;
             }
-            for looked in [self.expire_unsure().await, self.doubt_unknown().await] {
+            let expired = self.expire_unsure(&mut healthy).await;
+            for looked in [expired, self.doubt_unknown().await] {
                 match looked {
                     Ok(()) => {}
                     Err(StoreError::Fatal(_)) => return,
@@ -144,10 +150,14 @@ impl Sender {
         }
     }
 
-    async fn expire_unsure(&self) -> Result<(), StoreError> {
-        let healthy = self.parts.receiving.load(Ordering::Relaxed);
-        let wait = self.settings.unsure_wait;
-        for id in self.parts.store.expire_unsure(healthy, wait).await? {
+    async fn expire_unsure(&self, healthy: &mut Healthy) -> Result<(), StoreError> {
+        let (store, clock) = (&self.parts.store, &self.parts.clock);
+        let told = healthy.tell(clock.boottime());
+        let expired = store.expire_unsure(told, self.settings.unsure_wait).await;
+        if expired.is_err() {
+            healthy.pass_over(clock.boottime());
+        }
+        for id in expired? {
             self.parts.metrics.dead_letter(DeadLetterKind::Unsure);
             error!(outgoing.id = %id, "a send stayed unsure and became a dead letter");
         }

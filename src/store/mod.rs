@@ -122,11 +122,16 @@ pub trait Store: Send + Sync {
     /// Merges what became of one send. Evidence: never refused.
     async fn settle(&self, settle: Settle) -> Result<OutgoingState, StoreError>;
 
-    /// Counts `healthy` as time in which receipts could arrive, and makes a dead letter of each
-    /// unsure outgoing that has waited for `unsure_wait` of it.
+    /// Counts time in which receipts could arrive, and makes a dead letter of each unsure outgoing
+    /// that has waited for `unsure_wait` of it.
+    ///
+    /// `healthy` is for how long, up to now, the caller could take receipts since it asked last.
+    /// Of that counts what is after the last time that anybody's was counted, so that no time
+    /// counts twice however many ask. Zero counts nothing and leaves the others' count alone: one
+    /// that fails does not slow down those that do not, and while all fail no wait goes on.
     async fn expire_unsure(
         &self,
-        healthy: bool,
+        healthy: Duration,
         unsure_wait: Duration,
     ) -> Result<Vec<OutgoingId>, StoreError>;
 

@@ -130,7 +130,7 @@ impl Store for Faulty {
 
     async fn expire_unsure(
         &self,
-        healthy: bool,
+        healthy: Duration,
         unsure_wait: Duration,
     ) -> Result<Vec<OutgoingId>, StoreError> {
         self.store.expire_unsure(healthy, unsure_wait).await

@@ -66,6 +66,9 @@ macro_rules! conformance {
                 a_refused_message_is_kept_and_the_next_goes_on,
                 an_unsure_message_holds_back_the_next,
                 an_unsure_message_ends_after_healthy_time_only,
+                a_node_that_fails_does_not_slow_down_a_healthy_one,
+                two_healthy_nodes_do_not_halve_the_wait,
+                a_long_silence_counts_no_more_than_is_said,
                 a_late_answer_settles_an_unsure_message,
                 a_dead_nodes_send_becomes_unsure,
                 a_send_whose_answer_was_lost_becomes_unsure,
@@ -82,6 +85,7 @@ macro_rules! conformance {
                 a_failed_receipt_makes_a_dead_letter,
                 a_rate_limit_by_receipt_is_tried_again_in_its_place,
                 a_back_off_stands_beside_other_news_of_its_delivery,
+                a_back_off_that_is_void_by_now_holds_back_nothing,
                 a_late_receipt_closes_a_dead_letter,
             ],
             listing: [

@@ -116,28 +116,82 @@ pub(in crate::store) async fn an_unsure_message_holds_back_the_next(f: Fixture) 
     );
 }
 
-pub(in crate::store) async fn an_unsure_message_ends_after_healthy_time_only(f: Fixture) {
+/// How long an unsure outgoing waits in these cases.
+const WAIT: Duration = Duration::from_secs(10);
+const SECOND: Duration = Duration::from_secs(1);
+const HALF: Duration = Duration::from_millis(500);
+
+/// The first of two replies is unsure.
+async fn one_unsure(f: &Fixture) -> OutgoingId {
     f.answered_turn("1", "a", &["one", "two"]).await;
     let first = f.send_one().await;
-    f.settle(&first, unsure()).await;
-    let wait = Duration::from_secs(10);
-    for _ in 0..100 {
+    assert_eq!(f.settle(&first, unsure()).await, OutgoingState::Unsure);
+    first.id
+}
+
+/// What ends when a node says that it was healthy for so long.
+async fn expired(f: &Fixture, healthy: Duration) -> Vec<OutgoingId> {
+    let expired = f.store.expire_unsure(healthy, WAIT).await;
+    expired.expect("it is answered")
+}
+
+pub(in crate::store) async fn an_unsure_message_ends_after_healthy_time_only(f: Fixture) {
+    let first = one_unsure(&f).await;
+    // Two nodes, and neither can take a receipt.
+    for _ in 0..1000 {
         f.wait(1);
-        assert_eq!(
-            f.store.expire_unsure(false, wait).await,
-            Ok(vec![]),
-            "receipts can't come"
-        );
+        assert!(expired(&f, Duration::ZERO).await.is_empty());
+        assert!(expired(&f, Duration::ZERO).await.is_empty());
     }
+    // The time before is not made up for.
     for _ in 0..9 {
         f.wait(1);
-        assert_eq!(f.store.expire_unsure(true, wait).await, Ok(vec![]));
+        assert!(expired(&f, SECOND).await.is_empty());
     }
     f.wait(1);
-    assert_eq!(f.store.expire_unsure(true, wait).await, Ok(vec![first.id]));
+    assert_eq!(expired(&f, SECOND).await, [first]);
     let dead = f.store.dead_letters(10).await.expect("listed");
     assert_eq!(dead[0].kind, DeadKind::Unsure);
     assert_eq!(f.send_one().await.body, "two");
+}
+
+pub(in crate::store) async fn a_node_that_fails_does_not_slow_down_a_healthy_one(f: Fixture) {
+    let first = one_unsure(&f).await;
+    for second in 1..=10 {
+        f.clock.advance(HALF);
+        assert!(expired(&f, Duration::ZERO).await.is_empty());
+        f.clock.advance(HALF);
+        let ends: &[OutgoingId] = if second == 10 { &[first] } else { &[] };
+        assert_eq!(expired(&f, SECOND).await, ends, "after {second} s");
+    }
+}
+
+pub(in crate::store) async fn two_healthy_nodes_do_not_halve_the_wait(f: Fixture) {
+    let first = one_unsure(&f).await;
+    for _ in 0..9 {
+        f.clock.advance(HALF);
+        assert!(expired(&f, SECOND).await.is_empty());
+        f.clock.advance(HALF);
+        assert!(expired(&f, SECOND).await.is_empty());
+        // At the very same moment, and with more than can be true.
+        assert!(expired(&f, SECOND).await.is_empty());
+        assert!(expired(&f, WAIT * 9).await.is_empty());
+    }
+    f.clock.advance(HALF);
+    assert!(expired(&f, SECOND).await.is_empty());
+    f.clock.advance(HALF);
+    assert_eq!(expired(&f, SECOND).await, [first]);
+}
+
+pub(in crate::store) async fn a_long_silence_counts_no_more_than_is_said(f: Fixture) {
+    let first = one_unsure(&f).await;
+    // Nobody looked for an hour; then one says what is sure.
+    f.wait(3600);
+    assert!(expired(&f, SECOND * 2).await.is_empty());
+    f.wait(7);
+    assert!(expired(&f, SECOND * 7).await.is_empty());
+    f.wait(1);
+    assert_eq!(expired(&f, SECOND).await, [first]);
 }
 
 pub(in crate::store) async fn a_late_answer_settles_an_unsure_message(f: Fixture) {
@@ -208,9 +262,8 @@ pub(in crate::store) async fn a_send_whose_answer_was_lost_becomes_unsure(f: Fix
     let lost = &next[0];
     assert_eq!(doubted(&f, f.node, &[&next[1]]).await, [lost.id]);
     let wait = Duration::from_secs(2);
-    f.store.expire_unsure(true, wait).await.expect("counted");
     f.wait(2);
-    assert_eq!(f.store.expire_unsure(true, wait).await, Ok(vec![lost.id]));
+    assert_eq!(f.store.expire_unsure(wait, wait).await, Ok(vec![lost.id]));
 }
 
 pub(in crate::store) async fn a_send_that_is_known_is_not_doubted(f: Fixture) {

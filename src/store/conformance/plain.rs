@@ -377,11 +377,11 @@ impl Plain {
     }
 
     /// The bodies of those whose wait is over.
-    pub(super) fn expire(&mut self, healthy: bool, wait: Millis) -> BTreeSet<String> {
-        if healthy {
-            self.healthy += (self.now - self.healthy_at).clamp(0, 2_000);
+    pub(super) fn expire(&mut self, healthy: Millis, wait: Millis) -> BTreeSet<String> {
+        if healthy > 0 {
+            self.healthy += (self.now - self.healthy_at).min(healthy);
+            self.healthy_at = self.now;
         }
-        self.healthy_at = self.now;
         let is_over = |out: &Outgoing| {
             out.state == OutgoingState::Unsure && out.unsure_at <= self.healthy - wait
         };

@@ -37,7 +37,7 @@ enum Op {
     Renew(usize),
     Reap,
     Leave(usize),
-    Expire(bool),
+    Expire(u64),
     Prune,
 }
 
@@ -81,7 +81,7 @@ fn op() -> impl Strategy<Value = Op> {
         3 => index.clone().prop_map(Op::Renew),
         2 => Just(Op::Reap),
         1 => index.prop_map(Op::Leave),
-        2 => any::<bool>().prop_map(Op::Expire),
+        2 => (0..6_u64).prop_map(Op::Expire),
         1 => Just(Op::Prune),
     ]
 }
@@ -301,7 +301,7 @@ impl Run {
                     .for_each(|engine| engine.f.wait(seconds));
             }
             Op::Join | Op::Renew(_) | Op::Reap | Op::Leave(_) => self.change_nodes(op).await,
-            Op::Expire(healthy) => self.expire(healthy).await,
+            Op::Expire(seconds) => self.expire(Duration::from_secs(seconds)).await,
             Op::Prune => self.prune().await,
             Op::Finish(..) | Op::Release(..) | Op::Settle(..) | Op::Receive(..) => {}
         }
@@ -453,8 +453,8 @@ impl Run {
         });
     }
 
-    async fn expire(&mut self, healthy: bool) {
-        let plain = self.plain.expire(healthy, millis(UNSURE_WAIT));
+    async fn expire(&mut self, healthy: Duration) {
+        let plain = self.plain.expire(millis(healthy), millis(UNSURE_WAIT));
         same!(self, plain.clone(), |engine| {
             let ended = engine.f.store.expire_unsure(healthy, UNSURE_WAIT).await;
             let body = |id| {

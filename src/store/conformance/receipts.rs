@@ -177,12 +177,22 @@ pub(in crate::store) async fn a_back_off_stands_beside_other_news_of_its_deliver
     assert_eq!(f.send_one().await.id, first.id);
 }
 
+pub(in crate::store) async fn a_back_off_that_is_void_by_now_holds_back_nothing(f: Fixture) {
+    f.answered_turn("1", "a", &["one", "two"]).await;
+    let first = f.send_one().await;
+    // Nobody knows the wamid yet, until the failure names it: then it has arrived all the same.
+    f.append(vec![receipt("w1", "delivered", None)]).await;
+    f.append(vec![failed(&first, "w1", FailureClass::PairRate)])
+        .await;
+    assert_eq!(f.send_one().await.body, "two");
+}
+
 pub(in crate::store) async fn a_late_receipt_closes_a_dead_letter(f: Fixture) {
     let sending = one_unsure(&f).await;
     for _ in 0..20 {
         f.wait(1);
         f.store
-            .expire_unsure(true, Duration::from_secs(10))
+            .expire_unsure(Duration::from_secs(1), Duration::from_secs(10))
             .await
             .expect("counted");
     }

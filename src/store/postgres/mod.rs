@@ -435,12 +435,15 @@ impl Store for PostgresStore {
 
     async fn expire_unsure(
         &self,
-        healthy: bool,
+        healthy: Duration,
         unsure_wait: Duration,
     ) -> Result<Vec<OutgoingId>, StoreError> {
         let wait_ms = i64::try_from(unsure_wait.as_millis()).unwrap_or(i64::MAX / 4);
-        let count = async move |tx: &mut Tx| settling::count_healthy(tx, healthy).await;
-        self.shared.relaxed(count).await?;
+        let healthy_ms = i64::try_from(healthy.as_millis()).unwrap_or(i64::MAX);
+        if healthy_ms > 0 {
+            let count = async move |tx: &mut Tx| settling::count_healthy(tx, healthy_ms).await;
+            self.shared.relaxed(count).await?;
+        }
         let expire = async move |tx: &mut Tx| settling::expire(tx, wait_ms).await;
         self.shared.synced(expire).await
     }

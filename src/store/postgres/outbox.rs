@@ -45,6 +45,8 @@ struct Standing {
     dirty: bool,
     /// Whether it went through other states, if only to come back.
     moved: bool,
+    /// When the oldest open outgoing of its conversation becomes due, as far as it is up to this.
+    head_at: Option<Timestamp>,
     reason: Option<String>,
     /// A dead letter of before is closed: it got out after all.
     closes: bool,
@@ -55,8 +57,6 @@ struct Standing {
 #[derive(Default)]
 pub(super) struct Book {
     standings: BTreeMap<OutgoingId, Standing>,
-    /// Conversations whose oldest open outgoing becomes due, and when.
-    heads: BTreeMap<ConversationId, Timestamp>,
 }
 
 impl Book {
@@ -113,15 +113,24 @@ impl Book {
             return;
         };
         standing.enter(state, evidence, &facts);
-        if !matches!(state, OutgoingState::Unsure | OutgoingState::Sending) {
-            let at = match state {
-                OutgoingState::Pending => now.after(facts.retry_after.unwrap_or(Duration::ZERO)),
-                _ => now,
-            };
-            // Of a back-off and a plain wake-up the back-off counts.
-            let head = self.heads.entry(standing.conversation).or_insert(at);
-            *head = at.max(*head);
+        standing.head_at = match state {
+            OutgoingState::Pending => Some(now.after(facts.retry_after.unwrap_or(Duration::ZERO))),
+            OutgoingState::Sent | OutgoingState::Dead => Some(now),
+            OutgoingState::Unsure | OutgoingState::Sending => None,
+        };
+    }
+
+    /// Conversations whose oldest open outgoing becomes due, and when.
+    fn heads(&self) -> BTreeMap<ConversationId, Timestamp> {
+        let mut heads = BTreeMap::new();
+        for standing in self.standings.values() {
+            if let Some(at) = standing.head_at {
+                // Of a back-off and a plain wake-up the back-off counts.
+                let head = heads.entry(standing.conversation).or_insert(at);
+                *head = at.max(*head);
+            }
         }
+        heads
     }
 
     /// Merges what a receipt says.
@@ -175,7 +184,7 @@ impl Book {
         queue_states(tx, &changed);
         queue_outbox(tx, &changed);
         queue_dead_letters(tx, &changed);
-        queue_heads(tx, &self.heads);
+        queue_heads(tx, &self.heads());
     }
 }
 
@@ -219,6 +228,7 @@ fn read_standing(row: &Row) -> Result<Standing, Fault> {
         is_full: row.get(9),
         dirty: false,
         moved: false,
+        head_at: None,
         reason: None,
         closes: false,
         dead: None,

@@ -163,22 +163,26 @@ pub(super) async fn doubt(tx: &mut Tx, denied: &[Marked]) -> Result<Vec<Outgoing
     Ok(unsure)
 }
 
+// A transaction that has waited for the row may be older than the last count, which stands then.
+// If it seems much older, the clock has gone back instead, as it may with a failover: it is
+// followed.
 const COUNT_HEALTHY: &str = "
     UPDATE ledger
-       SET healthy_ms = healthy_ms
-                      + CASE WHEN $1 THEN greatest(0, least(now_ms() - healthy_at, $2)) ELSE 0 END,
-           healthy_at = greatest(healthy_at, now_ms())";
+       SET healthy_ms = healthy_ms + greatest(0, least(now_ms() - healthy_at, $1)),
+           healthy_at = CASE WHEN healthy_at - now_ms() > $2 THEN now_ms()
+                             ELSE greatest(healthy_at, now_ms()) END";
 const OVERDUE: &str = "
     SELECT conversation, outgoing FROM outbox
      WHERE state = 2 AND unsure_at_ms <= (SELECT healthy_ms FROM ledger) - $1
      ORDER BY unsure_at_ms LIMIT 200";
 const STILL_UNSURE: &str = "SELECT id, attempt FROM outgoing WHERE id = ANY($1) AND state = 2";
-/// The longest step of the healthy clock: a pause of ours is not time in which receipts came.
-const HEALTHY_STEP_MAX_MS: i64 = 2_000;
+/// No transaction waits for so long for the row. A clock that is set back by less makes the count
+/// wait until it is there again.
+const SET_BACK_MIN_MS: i64 = 10_000;
 
 /// Counts healthy time in a transaction of its own: the row is everybody's.
-pub(super) async fn count_healthy(tx: &mut Tx, healthy: bool) -> Result<(), Fault> {
-    tx.queue(COUNT_HEALTHY, parameters![healthy, HEALTHY_STEP_MAX_MS]);
+pub(super) async fn count_healthy(tx: &mut Tx, healthy_ms: i64) -> Result<(), Fault> {
+    tx.queue(COUNT_HEALTHY, parameters![healthy_ms, SET_BACK_MIN_MS]);
     tx.commit().await.map(drop)
 }
 

@@ -324,12 +324,13 @@ impl Store for SqliteStore {
 
     async fn expire_unsure(
         &self,
-        healthy: bool,
+        healthy: Duration,
         unsure_wait: Duration,
     ) -> Result<Vec<OutgoingId>, StoreError> {
         let wait_ms = i64::try_from(unsure_wait.as_millis()).unwrap_or(i64::MAX);
+        let healthy_ms = i64::try_from(healthy.as_millis()).unwrap_or(i64::MAX);
         self.write(Urgency::Stage, move |tx| {
-            outbox::expire_unsure(tx, healthy, wait_ms)
+            outbox::expire_unsure(tx, healthy_ms, wait_ms)
         })
         .await
     }
@@ -434,6 +435,39 @@ pub(in crate::store) mod tests {
         assert_ne!(old, new, "the number was given to somebody else");
         let again = place(one.append_one(message(phone("4915"), "c")).await);
         assert_eq!(again, new, "the first process has not kept the old owner");
+    }
+
+    #[tokio::test]
+    async fn a_time_of_day_that_is_set_moves_the_healthy_clock_by_no_more_than_is_said() {
+        use super::super::conformance::fixture;
+        use super::super::{SendResult, SharedStore};
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let settings = SqliteSettings {
+            path: folder.path().join("hapax.db"),
+            queue_max: 4096,
+            wal_max: 1 << 20,
+        };
+        let open = |clock: Clock| {
+            let store = SqliteStore::open(&settings, clock).expect("the file opens");
+            async move { (Arc::new(store) as SharedStore, ()) }
+        };
+        let f = fixture::with(open).await;
+        f.answered_turn("1", "a", &["one"]).await;
+        let first = f.send_one().await;
+        let reason = "timed out".to_owned();
+        f.settle(&first, SendResult::Unsure { reason }).await;
+        let (second, wait) = (Duration::from_secs(1), Duration::from_secs(3));
+        let look = async || f.store.expire_unsure(second, wait).await.expect("answered");
+        let beside = connect(&settings.path).expect("the file opens");
+        for set in [3_600_000, -3_600_000] {
+            let set = format!("UPDATE ledger SET healthy_at = healthy_at + {set}");
+            beside.execute_batch(&set).expect("moved");
+            assert!(look().await.is_empty(), "no more than one second counts");
+        }
+        f.wait(1);
+        assert!(look().await.is_empty(), "two seconds count");
+        f.wait(1);
+        assert_eq!(look().await, [first.id]);
     }
 
     conformance!(crate::store::sqlite::tests::open);

@@ -424,24 +424,22 @@ pub(super) fn doubt_unknown(
     Ok(doubted)
 }
 
+// Each bounds the other: neither a clock that somebody has set nor a caller that says too much
+// moves it far.
 const COUNT_HEALTHY: &str = "
-    UPDATE ledger SET healthy_ms = healthy_ms + ?1 * max(0, min(?2 - healthy_at, ?3)),
-                      healthy_at = ?2";
+    UPDATE ledger SET healthy_ms = healthy_ms + max(0, min(?2 - healthy_at, ?1)),
+                      healthy_at = ?2
+     WHERE ?1 > 0";
 const OVERDUE: &str = "
     SELECT id, attempt FROM outgoing
      WHERE state = 2 AND unsure_at_ms <= (SELECT healthy_ms FROM ledger) - ?1 LIMIT 1000";
-/// The longest step of the healthy clock: a pause of ours is not time in which receipts came.
-const HEALTHY_STEP_MAX_MS: i64 = 2_000;
 
 pub(super) fn expire_unsure(
     tx: &Tx<'_>,
-    healthy: bool,
+    healthy_ms: i64,
     unsure_wait_ms: i64,
 ) -> rusqlite::Result<Vec<OutgoingId>> {
-    tx.execute(
-        COUNT_HEALTHY,
-        params![healthy, tx.now.0, HEALTHY_STEP_MAX_MS],
-    )?;
+    tx.execute(COUNT_HEALTHY, params![healthy_ms, tx.now.0])?;
     let overdue = tx.rows(OVERDUE, [unsure_wait_ms], |row| {
         Ok((OutgoingId(row.get(0)?), row.get::<_, Attempt>(1)?))
     })?;

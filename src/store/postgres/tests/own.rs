@@ -345,6 +345,36 @@ async fn a_send_that_is_made_anew_between_the_look_and_the_lock_is_not_doubted()
 
 /// Where nothing is due, a look takes no transaction id, so that its end waits for no disk.
 /// Whoever waits less long than a silent server takes gets to the next one all the same.
+/// As after a failover to a machine whose clock is behind.
+#[tokio::test]
+async fn a_database_clock_that_goes_back_does_not_stop_the_healthy_one() {
+    let schema = Schema::new();
+    let f = with(&schema).await;
+    let client = schema.client().await;
+    f.answered_turn("1", "a", &["one"]).await;
+    let first = f.send_one().await;
+    let reason = "timed out".to_owned();
+    f.settle(&first, SendResult::Unsure { reason }).await;
+    let (second, wait) = (Duration::from_secs(1), Duration::from_secs(3));
+    let look = async || f.store.expire_unsure(second, wait).await.expect("answered");
+    let set_back = async |by: i64| {
+        let ahead = "UPDATE ledger SET healthy_at = healthy_at + $1";
+        client.execute(ahead, &[&by]).await.expect("moved");
+    };
+    set_back(3_600_000).await;
+    assert!(look().await.is_empty(), "the clock is followed");
+    f.wait(1);
+    assert!(look().await.is_empty(), "one second counts");
+    // By so little as a transaction may have waited: what is counted is not counted again.
+    set_back(1000).await;
+    f.wait(1);
+    assert!(look().await.is_empty());
+    f.wait(1);
+    assert!(look().await.is_empty(), "two seconds count");
+    f.wait(1);
+    assert_eq!(look().await, [first.id]);
+}
+
 #[tokio::test]
 async fn a_silent_first_host_does_not_hide_the_second() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
