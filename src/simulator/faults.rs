@@ -154,7 +154,7 @@ impl Breakage {
     const fn weight(self) -> usize {
         match self {
             Self::Kill => 5,
-            Self::Pause => 3,
+            Self::Pause => 4,
             Self::Restart | Self::CutMeta | Self::CutGraph | Self::CutStore => 2,
             Self::HoldMeta
             | Self::CutBot
@@ -171,7 +171,7 @@ impl Breakage {
         match self {
             Self::Kill | Self::Restart => (20, 500),
             // Around the lease: shorter, and longer.
-            Self::Pause => (100, 1200),
+            Self::Pause => (100, 1500),
             Self::CutMeta | Self::CutBot | Self::CutGraph | Self::CutStore => (10, 400),
             Self::HoldMeta | Self::HoldBot | Self::HoldGraph | Self::HoldStore => (100, 900),
             Self::SlowStore | Self::BotDown => (100, 700),

@@ -55,7 +55,7 @@ impl Default for Manners {
             bot_refuses: 0.015,
             bot_fails: 0.06,
             bot_hangs: 0.005,
-            bot_slow: 0.1,
+            bot_slow: 0.3,
             bot_wordy: 0.15,
             meta_mute: 0.015,
             meta_resets: 0.02,

@@ -9,6 +9,7 @@ mod ground;
 #[cfg(feature = "sabotage")]
 mod guards;
 mod page;
+mod plot;
 mod settings;
 mod stage;
 mod strikes;
@@ -66,10 +67,11 @@ pub(super) struct Rehearse {
     #[cfg(feature = "failpoints")]
     #[arg(long, value_name = "POINT", num_args = 0..=1, default_missing_value = "")]
     crash_points: Option<String>,
-    /// Switch off every guard in turn, and see whether that is found.
+    /// Switch off every guard in turn, or those whose name contains this, and see whether that is
+    /// found.
     #[cfg(feature = "sabotage")]
-    #[arg(long)]
-    guards: bool,
+    #[arg(long, value_name = "GUARD", num_args = 0..=1, default_missing_value = "")]
+    guards: Option<String>,
     /// The verdict as JSON, and nothing else, on stdout.
     #[arg(long)]
     json: bool,
@@ -99,8 +101,8 @@ impl Rehearse {
             return interrupt.cuts(self.crash(&setup, only)).await;
         }
         #[cfg(feature = "sabotage")]
-        if self.guards {
-            return interrupt.cuts(self.switch_off(&setup)).await;
+        if let Some(only) = &self.guards {
+            return interrupt.cuts(self.switch_off(&setup, only)).await;
         }
         let tally = interrupt.cuts(self.all(&setup, has_wire)).await?;
         if let Some(path) = &self.report {
@@ -192,9 +194,9 @@ impl Rehearse {
 
     #[cfg(feature = "sabotage")]
     #[expect(clippy::print_stdout, reason = "what the command is for")]
-    async fn switch_off(&self, setup: &Setup) -> Result<ExitCode, String> {
+    async fn switch_off(&self, setup: &Setup, only: &str) -> Result<ExitCode, String> {
         let bar = plain_bar();
-        let trials = guards::trials(setup, self.seed, &bar).await?;
+        let trials = guards::trials(setup, self.seed, only, &bar).await?;
         bar.finish_and_clear();
         if self.json {
             let guards: Vec<_> = trials.iter().map(guards::Trial::json).collect();
