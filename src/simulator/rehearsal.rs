@@ -265,7 +265,8 @@ impl Rehearsal {
         writers
     }
 
-    /// Lets everybody write their share of `messages`.
+    /// Lets everybody write their share of `messages`; where there are fewer messages than people,
+    /// the next ones write next time.
     async fn act(
         &self,
         writers: Vec<Writer>,
@@ -273,11 +274,12 @@ impl Rehearsal {
         stop: &CancellationToken,
     ) -> Vec<Writer> {
         let people = writers.len() as u64;
+        let (all, some) = (messages / people, messages % people);
+        let stage = Arc::new(self.stage(people));
         let mut writing = JoinSet::new();
         for (index, mut writer) in writers.into_iter().enumerate() {
-            let share = messages / people + u64::from((index as u64) < messages % people);
-            let stage = self.stage(people);
-            let stop = stop.clone();
+            let share = all + u64::from((index as u64) < some);
+            let (stage, stop) = (Arc::clone(&stage), stop.clone());
             writing.spawn(async move {
                 stop.run_until_cancelled(writer.write(share, &stage)).await;
                 (index, writer)
@@ -285,6 +287,7 @@ impl Rehearsal {
         }
         let mut done = writing.join_all().await;
         done.sort_by_key(|(index, _)| *index);
+        done.rotate_left(some as usize);
         done.into_iter().map(|(_, writer)| writer).collect()
     }
 

@@ -1,6 +1,8 @@
-//! Every crash point is passed where it says: each commit in both engines, each call in its stage.
+//! Every crash point is passed where it says, each commit in both engines and each call in its
+//! stage; and every guard is asked where it holds.
 
 use hapax::crash_point::{Method, Point};
+use hapax::guard::{Engine, Guard};
 
 use crate::project::sources;
 use crate::source::Source;
@@ -71,6 +73,26 @@ fn every_call_passes_its_points() {
             let word = format!("crash_point::pass(Point::{point:?}");
             let once = vec![(path.to_owned(), 1)];
             assert_eq!(places(&sources, "src/", &word), once, "{point:?}");
+        }
+    }
+}
+
+#[test]
+fn every_guard_is_asked_where_it_holds() {
+    let sources = sources(&["src"]);
+    for guard in Guard::ALL {
+        let asked = places(&sources, "src/", &format!("guard::holds(Guard::{guard:?}"));
+        let asked: Vec<&str> = asked.iter().map(|(path, _)| path.as_str()).collect();
+        for (engine, other, folder) in [
+            (Engine::Sqlite, "src/store/postgres/", "src/store/sqlite/"),
+            (Engine::Postgres, "src/store/sqlite/", "src/store/postgres/"),
+        ] {
+            // Beside both, it is one guard for both.
+            let is_asked = asked.iter().any(|path| !path.starts_with(other));
+            let is_own = asked.iter().any(|path| path.starts_with(folder));
+            let applies = guard.applies_to(engine);
+            assert_eq!(applies, is_asked, "{guard:?} for {engine:?}: {asked:?}");
+            assert!(applies || !is_own, "{guard:?} for {engine:?}: {asked:?}");
         }
     }
 }

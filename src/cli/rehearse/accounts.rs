@@ -32,6 +32,13 @@ pub(super) async fn open(admin: SocketAddr) -> Option<(u64, u64)> {
     })
 }
 
+/// How many dead letters are open.
+pub(super) async fn dead_letters(admin: SocketAddr) -> Result<u64, String> {
+    let figures = Figures::fetch(admin).await;
+    let figures = figures.ok_or("the admin side does not answer")?;
+    Ok(figures.sum("hapax_dead_letters_open", ""))
+}
+
 /// Everything.
 pub(super) async fn fetch(admin: SocketAddr) -> Result<Accounts, String> {
     let (messages_pending, outgoing_open) =

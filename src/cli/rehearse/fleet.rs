@@ -141,6 +141,15 @@ impl Fleet {
         Striker(self.orders.clone())
     }
 
+    /// Tells the process of a node, while the fleet is watched.
+    pub(super) fn pids(&self) -> impl Fn(usize) -> Option<u32> + use<> {
+        let fortunes = self.fortunes.clone();
+        move |node| {
+            let fortune = fortunes[node].lock();
+            fortune.unwrap_or_else(PoisonError::into_inner).pid
+        }
+    }
+
     /// What has happened to a node by itself.
     pub(super) fn fortune(&self, node: usize) -> Fortune {
         let fortune = self.fortunes[node].lock();

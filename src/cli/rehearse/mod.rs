@@ -11,6 +11,7 @@ mod guards;
 mod page;
 mod plot;
 mod settings;
+mod soak;
 mod stage;
 mod strikes;
 mod tally;
@@ -31,6 +32,7 @@ use super::interrupt::Interrupt;
 use crate::clock::Clock;
 use crate::model::Secret;
 use crate::simulator::faults::{FaultPlan, NODES_MAX};
+use crate::simulator::history::Progress;
 
 #[derive(Debug, Args)]
 pub(super) struct Rehearse {
@@ -60,6 +62,13 @@ pub(super) struct Rehearse {
     /// Show the plan that the seed draws, and do nothing.
     #[arg(long)]
     show_plan: bool,
+    /// In place of faults, a long run: so many messages, as fast as they are taken, answered by the
+    /// built-in echo; memory is watched.
+    #[arg(long, value_name = "MESSAGES", conflicts_with_all = ["seeds", "minutes", "plan", "report"])]
+    soak: Option<u64>,
+    /// How many people write in a long run.
+    #[arg(long, value_name = "N", default_value_t = 1000, requires = "soak")]
+    people: usize,
     /// Write a page with pictures to this file.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -103,6 +112,9 @@ impl Rehearse {
         #[cfg(feature = "sabotage")]
         if let Some(only) = &self.guards {
             return interrupt.cuts(self.switch_off(&setup, only)).await;
+        }
+        if let Some(messages) = self.soak {
+            return interrupt.cuts(self.soak(&setup, messages)).await;
         }
         let tally = interrupt.cuts(self.all(&setup, has_wire)).await?;
         if let Some(path) = &self.report {
@@ -172,6 +184,39 @@ impl Rehearse {
         Ok(tally)
     }
 
+    #[expect(clippy::print_stdout, reason = "what the command is for")]
+    async fn soak(&self, setup: &Setup, messages: u64) -> Result<ExitCode, String> {
+        let load = soak::Load {
+            seed: self.seed,
+            messages,
+            people: self.people,
+        };
+        let bar = plain_bar();
+        bar.set_length(messages);
+        let mut watch = |progress: &Progress| {
+            bar.set_position(progress.messages);
+            let Progress {
+                deliveries,
+                replies,
+                waiting,
+                ..
+            } = progress;
+            bar.set_message(format!(
+                "{deliveries} deliveries, {replies} replies, {waiting} waiting"
+            ));
+        };
+        let soaked = soak::soak(&load, setup, &mut watch).await?;
+        bar.finish_and_clear();
+        match self.json {
+            true => println!("{}", soaked.json()),
+            false => print!("{}", soaked.words()),
+        }
+        Ok(match soaked.report.is_clean() {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
+        })
+    }
+
     #[cfg(feature = "failpoints")]
     #[expect(clippy::print_stdout, reason = "what the command is for")]
     async fn crash(&self, setup: &Setup, only: &str) -> Result<ExitCode, String> {
@@ -227,7 +272,6 @@ impl Rehearse {
     }
 }
 
-#[cfg(feature = "failpoints")]
 fn plain_bar() -> ProgressBar {
     let bar = ProgressBar::new(0);
     if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len}  {msg}") {
@@ -261,7 +305,7 @@ impl Bar {
         self.bar.set_prefix(format!("seed {seed}"));
     }
 
-    fn show(&self, progress: &crate::simulator::Progress, tally: &Tally) {
+    fn show(&self, progress: &Progress, tally: &Tally) {
         self.bar.set_message(format!(
             "{}: {} messages, {} deliveries, {} replies; {} runs went wrong",
             self.bar.prefix(),

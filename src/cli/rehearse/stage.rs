@@ -55,11 +55,16 @@ pub(super) struct Played {
     /// How often nodes were started.
     pub(super) starts: u32,
     /// Whether a fuse has blown.
+    #[cfg_attr(
+        not(feature = "failpoints"),
+        expect(dead_code, reason = "only then there is one")
+    )]
     pub(super) blown: bool,
     /// Where the nodes' logs were left, if something was wrong.
     pub(super) logs: Option<PathBuf>,
 }
 
+#[cfg(feature = "sabotage")]
 impl Played {
     /// Takes away the logs of a run that was to go wrong.
     pub(super) fn forget_logs(&self) {

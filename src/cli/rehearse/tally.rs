@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::stage::Played;
-use crate::simulator::checker::{Breach, Report};
+use crate::simulator::checker::Report;
 use crate::simulator::faults::Breakage;
 
 /// One run, as far as it is told afterwards.
@@ -15,7 +15,6 @@ pub(super) struct Line {
     pub(super) seed: u64,
     pub(super) report: Report,
     pub(super) took: Duration,
-    pub(super) faults: usize,
     /// What repeats it.
     pub(super) command: String,
     pub(super) logs: Option<String>,
@@ -48,7 +47,6 @@ impl Tally {
             seed: played.plan.seed,
             report: played.report.clone(),
             took: played.took,
-            faults: played.struck.len(),
             command,
             logs: played.logs.as_ref().map(|path| path.display().to_string()),
         });
@@ -147,9 +145,4 @@ impl Tally {
         }
         words
     }
-}
-
-/// The worst that was found in a run, for a table.
-pub(super) fn worst(report: &Report) -> Option<Breach> {
-    report.breaches().map(|(breach, _)| breach).next()
 }

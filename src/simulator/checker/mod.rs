@@ -44,11 +44,13 @@ pub enum Breach {
     Deadlock,
     /// A process ended that nobody had ended.
     Crashed,
+    /// The memory of a process grew and grew.
+    Memory,
 }
 
 impl Breach {
     /// Every one, the gravest first.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Missing,
         Self::Double,
         Self::DoubleSend,
@@ -62,6 +64,7 @@ impl Breach {
         Self::Unsettled,
         Self::Deadlock,
         Self::Crashed,
+        Self::Memory,
     ];
 
     /// Its name in tables and JSON.
@@ -80,6 +83,7 @@ impl Breach {
             Self::Unsettled => "unsettled",
             Self::Deadlock => "deadlock",
             Self::Crashed => "crashed",
+            Self::Memory => "memory",
         }
     }
 }

@@ -113,4 +113,5 @@ mod pooled {
 }
 
 mod cost;
+mod deadlock;
 mod own;

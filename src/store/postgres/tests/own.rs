@@ -18,7 +18,7 @@ pub(super) async fn with(schema: &Schema) -> Fixture {
     fixture::with(open).await
 }
 
-async fn until_one_waits(client: &tokio_postgres::Client, schema: &Schema) {
+pub(super) async fn until_one_waits(client: &tokio_postgres::Client, schema: &Schema) {
     let waits = "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
                       WHERE NOT l.granted AND a.query LIKE '%FOR UPDATE%'
                         AND l.locktype = 'transactionid' AND EXISTS (
