@@ -213,6 +213,17 @@ fn what_is_too_large_to_carry_is_kept_once() {
 }
 
 #[test]
+fn an_envelope_keeps_a_number_that_stands_beside_what_is_too_large() {
+    let value = json!({"recipient": {"phone_number_id": "106"}, "messages": [text("a", "1")],
+        "future": "x".repeat(20_000)});
+    let found = decode(delivery("messages", &value).as_bytes());
+    let EventBody::Message(message) = &found[0].body else {
+        panic!("it is a message");
+    };
+    assert_eq!(decode(message.envelope.as_bytes()), found[..1]);
+}
+
+#[test]
 fn a_receipt_says_what_the_status_said() {
     let found = events(
         "messages",
