@@ -77,7 +77,7 @@ impl Key {
 
     /// The text of this setting as it may be shown in a fault.
     pub(super) fn show(&self, text: &str) -> String {
-        let short = |text: &str| text.chars().take(80).collect::<String>();
+        let short = |text: &str| own(text).chars().take(80).collect::<String>();
         match self.shown {
             Shown::Plain => format!("{:?}", short(text)),
             Shown::Secret | Shown::WhenRight => "***".to_owned(),
@@ -111,6 +111,16 @@ impl Key {
 /// Whether `text` is the address of a PostgreSQL database.
 pub(super) fn is_postgres(text: &str) -> bool {
     text.starts_with("postgres://") || text.starts_with("postgresql://")
+}
+
+/// The part of a setting's text that is surely its own. Behind a quote that was never closed stand
+/// the lines that follow, other settings with their secrets.
+fn own(text: &str) -> &str {
+    let line = text.lines().next().unwrap_or_default();
+    let is_name = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+    let ends_a_name = |at: &usize| line[..*at].ends_with(is_name);
+    let mut signs = line.match_indices('=').map(|(at, _)| at);
+    signs.find(ends_a_name).map_or(line, |at| &line[..at])
 }
 
 /// An address without what may be secret in it. Of several addresses it may hide all but the
@@ -385,6 +395,16 @@ mod tests {
             Some("HAPAX_BOT_URL")
         );
         assert!(nearest_env("HAPAX_ZEBRA").is_none());
+    }
+
+    #[test]
+    fn what_an_open_quote_draws_in_is_not_shown() {
+        let key = Key::named("log.level");
+        for drawn in ["info\nTOKEN=EAAG", "info\r\nname: EAAG", "infoTOKEN=EAAG"] {
+            assert!(!key.show(drawn).contains("EAAG"), "{drawn}");
+        }
+        assert_eq!(key.show("hapax=loud"), "\"hapax=loud\"");
+        assert_eq!(key.show(""), "\"\"");
     }
 
     #[test]

@@ -217,9 +217,19 @@ pub(super) fn public_url(text: &str) -> Result<String, Expected> {
     if url.is_none() {
         return Err("an https:// URL, since Meta calls no other".into());
     }
-    let base = text.trim_end_matches('/');
-    let base = base.strip_suffix("/webhook").unwrap_or(base);
-    Ok(base.trim_end_matches('/').to_owned())
+    let (scheme, rest) = text.split_once("://").unwrap_or(("https", text));
+    let rest = rest.trim_end_matches('/');
+    let rest = rest.strip_suffix(WEBHOOK).unwrap_or(rest);
+    Ok(format!("{scheme}://{}", rest.trim_end_matches('/')))
+}
+
+/// What Meta's page asks for behind [`public_url`], and people may write with it.
+const WEBHOOK: &str = "/webhook";
+
+/// An address as [`public_url`] reads it back.
+pub(super) fn public_url_text(base: &str) -> String {
+    let is_cut = base.ends_with(WEBHOOK);
+    format!("{base}{}", if is_cut { WEBHOOK } else { "" })
 }
 
 /// The base of the Graph API.
@@ -270,6 +280,9 @@ pub(super) fn log_level(text: &str) -> Result<String, Expected> {
         "off, error, warn, info, debug or trace, or directives such as \"warn,hapax=debug\"".into(),
     )
 }
+
+#[cfg(test)]
+mod property;
 
 #[cfg(test)]
 mod tests {
@@ -383,6 +396,10 @@ mod tests {
         }
         assert_eq!(public_url("https://b/webhook/"), Ok("https://b".into()));
         assert_eq!(public_url("https://b/x/"), Ok("https://b/x".into()));
+        assert_eq!(public_url("https://webhook"), Ok("https://webhook".into()));
+        let twice = public_url("https://b/webhook/webhook").expect("right");
+        assert_eq!(twice, "https://b/webhook");
+        assert_eq!(public_url(&public_url_text(&twice)), Ok(twice));
         assert!(public_url("http://b").is_err());
     }
 
