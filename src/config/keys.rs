@@ -126,7 +126,10 @@ fn own(text: &str) -> &str {
 /// An address without what may be secret in it. Of several addresses it may hide all but the
 /// last one: a password can hold any sign.
 pub(super) fn redact(text: &str) -> String {
-    let scheme = text.split_once("://").map_or("", |(scheme, _)| scheme);
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
+    let is_scheme = |scheme: &&str| scheme.bytes().all(fits);
+    let scheme = text.split_once("://").map(|(scheme, _)| scheme);
+    let scheme = scheme.filter(is_scheme).unwrap_or_default();
     let (before, rest) = match text.rsplit_once('@') {
         Some((_, rest)) if scheme.is_empty() => ("***@".to_owned(), rest),
         Some((_, rest)) => (format!("{scheme}://***@"), rest),
@@ -418,6 +421,7 @@ mod tests {
             ("http://a/x,http://u:p@b:1/y", "http://***@b:1/y"),
             ("http://a/x?token=y,http://b/z", "http://a/x?***"),
             ("me:pw@db", "***@db"),
+            ("me:pw@a,http://me:pw@b", "***@b"),
             ("sqlite:hapax.db", "sqlite:hapax.db"),
         ];
         for (text, shown) in cases {

@@ -108,6 +108,10 @@ fn door(entries: &mut Entries, [listen, token]: [&'static str; 2], door: &DoorCo
 
 fn store(entries: &mut Entries, store: &StoreConfig) {
     let url = match &store.url {
+        // The first two slashes would be taken for those of a URL.
+        StoreUrl::Sqlite(path) if path.to_string_lossy().starts_with("//") => {
+            format!("sqlite://{}", path.display())
+        }
         StoreUrl::Sqlite(path) => format!("sqlite:{}", path.display()),
         StoreUrl::Postgres(url) => match Address::parse(url.expose()) {
             Ok(address) => address.place().to_owned(),

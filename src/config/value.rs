@@ -29,9 +29,12 @@ fn number(text: &str, max: u32) -> Result<u32, Expected> {
         .ok_or_else(|| format!("a whole number from 1 to {max}").into())
 }
 
+/// So many of something may be held or run at once, at most.
+pub(super) const COUNT_MAX: u32 = 1_000_000;
+
 /// How many of something may be held or run at once.
 pub(super) fn count(text: &str) -> Result<usize, Expected> {
-    let count = number(text, 1_000_000)?;
+    let count = number(text, COUNT_MAX)?;
     Ok(usize::try_from(count).unwrap_or(usize::MAX))
 }
 
@@ -274,7 +277,8 @@ pub(super) fn log_level(text: &str) -> Result<String, Expected> {
     let fits = if is_word {
         LEVELS.iter().any(|level| level.eq_ignore_ascii_case(text))
     } else {
-        tracing_subscriber::EnvFilter::try_new(text).is_ok()
+        // `EnvFilter` panics at some texts that are not ASCII, and no module is named so.
+        text.is_ascii() && tracing_subscriber::EnvFilter::try_new(text).is_ok()
     };
     fits.then(|| text.to_owned()).ok_or(
         "off, error, warn, info, debug or trace, or directives such as \"warn,hapax=debug\"".into(),
@@ -432,7 +436,7 @@ mod tests {
         ] {
             assert!(log_level(right).is_ok(), "{right}");
         }
-        for wrong in ["inof", "hapax=loud", "verbose"] {
+        for wrong in ["inof", "hapax=loud", "verbose", " ᴀ=", "é"] {
             assert!(log_level(wrong).is_err(), "{wrong}");
         }
     }
