@@ -146,7 +146,7 @@ fn body(entries: &[&str]) -> String {
     format!(r#"{{"object":"whatsapp_business_account","entry":[{entries}]}}"#)
 }
 
-/// The same cases in every run, unless `PROPTEST_RNG_SEED` asks for others; nothing is kept in files.
+/// The same cases in every run, unless `PROPTEST_RNG_SEED` asks for others; no file is written.
 fn config() -> ProptestConfig {
     let asked = ProptestConfig::default();
     let rng_seed = match asked.rng_seed {

@@ -151,7 +151,10 @@ proptest! {
 
     #[test]
     fn any_text_in_any_place_is_settings_or_faults(
-        file in prop_oneof!["\\PC{0,60}", "([a-z.]{0,8}=[0-9\"'a-z\\[\\]{}]{0,8}\n|\\[[a-z]{0,4}\\]\n){0,6}"],
+        file in prop_oneof![
+            "\\PC{0,60}",
+            "([a-z.]{0,8}=[0-9\"'a-z\\[\\]{}]{0,8}\n|\\[[a-z]{0,4}\\]\n){0,6}",
+        ],
         env_file in prop_oneof!["\\PC{0,60}", "(([A-Z_]{0,8}=)?[\"'a-zé$ #\\\\]{0,8}\r?\n?){0,6}"],
         set in some_right(),
         value in "\\PC{0,12}",

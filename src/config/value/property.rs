@@ -123,8 +123,11 @@ proptest! {
     }
 
     #[test]
-    fn every_duration_is_read_back(nanos in 1..=366 * 86_400 * 1_000_000_000_u64, shift in 0..56_u32,
-        text in near()) {
+    fn every_duration_is_read_back(
+        nanos in 1..=366 * 86_400 * 1_000_000_000_u64,
+        shift in 0..56_u32,
+        text in near(),
+    ) {
         let written = |duration| humantime::format_duration(duration).to_string();
         for one in [nanos, (nanos >> shift).max(1), nanos / 1_000_000_000 * 1_000_000_000] {
             let one = Duration::from_nanos(one.max(1));

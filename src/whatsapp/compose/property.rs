@@ -102,7 +102,11 @@ proptest! {
     #![proptest_config(property::cases(32))]
 
     #[test]
-    fn a_reply_is_cut_for_meta(text in long_text(), times in 1..40_usize, is_body in any::<bool>()) {
+    fn a_reply_is_cut_for_meta(
+        text in long_text(),
+        times in 1..40_usize,
+        is_body in any::<bool>(),
+    ) {
         let text = text.repeat(times);
         let context = json!({"message_id": "w"});
         let reply = if is_body {

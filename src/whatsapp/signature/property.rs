@@ -61,8 +61,8 @@ proptest! {
         let place = at.index(bytes.len());
         bytes[place] ^= 1 << bit;
         // The case of a digit says nothing.
-        let is_same = bytes[PREFIX.len()..].eq_ignore_ascii_case(&header.as_bytes()[PREFIX.len()..]);
-        let is_same = is_same && bytes.starts_with(PREFIX.as_bytes());
+        let is_same = bytes.starts_with(PREFIX.as_bytes())
+            && bytes.eq_ignore_ascii_case(header.as_bytes());
         if let Ok(other) = String::from_utf8(bytes) {
             prop_assert_eq!(secrets.verify(Some(&other), &body), is_same, "{}", other);
         }
