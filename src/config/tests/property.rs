@@ -160,7 +160,8 @@ proptest! {
         value in "\\PC{0,12}",
         key in any_key(),
     ) {
-        let mut scene = Scene::bare().file(&file).env_file(&env_file).env(Key::named(key).env, &value);
+        let name = Key::named(key).env;
+        let mut scene = Scene::bare().file(&file).env_file(&env_file).env(name, &value);
         scene.sources.env.extend(set);
         if let Err(faults) = scene.load() {
             prop_assert!(faults.iter().count() > 0);
