@@ -300,6 +300,21 @@ fn an_undecodable_body_is_kept_without_its_nul_bytes() {
 }
 
 #[test]
+fn a_name_with_a_nul_byte_is_kept_without_it() {
+    let found = decode(b"{\"object\":\"whatsapp_business_account\",\"en\0try\":[]}");
+    let EventBody::Notice(notice) = &found[0].body else {
+        panic!("it is a notice");
+    };
+    assert_eq!(
+        (notice.kind.as_str(), notice.raw.as_str()),
+        (
+            "foreign",
+            "{\"object\":\"whatsapp_business_account\",\"en\u{fffd}try\":[]}"
+        )
+    );
+}
+
+#[test]
 fn nesting_without_end_is_decoded_without_recursion() {
     let deep = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
     let message = format!(r#"{{"id":"w","from":"1","type":"text","text":{{"body":{deep}}}}}"#);

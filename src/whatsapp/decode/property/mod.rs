@@ -19,6 +19,14 @@ fn plain(json: &json::Json) -> Vec<u8> {
     json.written(Layout::default()).into_bytes()
 }
 
+/// Bytes that hurt, and all others.
+fn byte() -> impl Strategy<Value = u8> {
+    prop_oneof![
+        3 => prop::sample::select(&b"\0\xff\\\"{}[],:"[..]),
+        1 => any::<u8>(),
+    ]
+}
+
 /// How often each key comes.
 fn counted(events: &[Event]) -> BTreeMap<EventKey, usize> {
     let mut counted = BTreeMap::new();
@@ -123,6 +131,21 @@ proptest! {
         let mut body = drawn.batch(&drawn.elements, |_| false);
         damages.iter().for_each(|damage| body.damage(damage));
         check(body.written(layout).as_bytes())?;
+    }
+
+    #[test]
+    fn damaged_bytes_leave_something_to_decode(
+        drawn in drawn(),
+        damages in prop::collection::vec((any::<Index>(), any::<[bool; 2]>(), byte()), 1..4),
+    ) {
+        let mut body = plain(&drawn.batch(&drawn.elements, |_| false));
+        for (at, [is_instead, is_early], byte) in damages {
+            // What is read first decides most.
+            let within = if is_early { 64 } else { body.len() };
+            let at = at.index(within.min(body.len()));
+            body.splice(at..at + usize::from(is_instead), [byte]);
+        }
+        check(&body)?;
     }
 
     #[test]
