@@ -9,7 +9,8 @@ use crate::model::property;
 /// Texts of words, lines, sentences, long runs, and characters of several scalar values.
 fn long_text() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
-        4 => "\\PC{1,12}",
+        4 => "[ab]{1,9}",
+        2 => "\\PC{1,12}",
         3 => Just(" ".to_owned()),
         2 => Just("\n".to_owned()),
         1 => Just("\n\n".to_owned()),
