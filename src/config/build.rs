@@ -215,9 +215,12 @@ fn turn(reader: &mut Reader, handler: &HandlerConfig) -> TurnConfig {
 }
 
 fn worker(reader: &mut Reader, handler: &HandlerConfig) -> WorkerConfig {
+    // No more than could be set, or what is printed could not be read again.
+    let count_max = usize::try_from(value::COUNT_MAX).unwrap_or(usize::MAX);
     let concurrency = match handler {
         HandlerConfig::Forward(forward) => {
-            forward.concurrency.saturating_mul(forward.bot_urls.len())
+            let all = forward.concurrency.saturating_mul(forward.bot_urls.len());
+            all.min(count_max)
         }
         HandlerConfig::Echo | HandlerConfig::Ask(_) => WORKERS,
     };

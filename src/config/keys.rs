@@ -77,7 +77,7 @@ impl Key {
 
     /// The text of this setting as it may be shown in a fault.
     pub(super) fn show(&self, text: &str) -> String {
-        let short = |text: &str| text.chars().take(80).collect::<String>();
+        let short = |text: &str| own(text).chars().take(80).collect::<String>();
         match self.shown {
             Shown::Plain => format!("{:?}", short(text)),
             Shown::Secret | Shown::WhenRight => "***".to_owned(),
@@ -113,10 +113,23 @@ pub(super) fn is_postgres(text: &str) -> bool {
     text.starts_with("postgres://") || text.starts_with("postgresql://")
 }
 
+/// The part of a setting's text that is surely its own. Behind a quote that was never closed stand
+/// the lines that follow, other settings with their secrets.
+fn own(text: &str) -> &str {
+    let line = text.lines().next().unwrap_or_default();
+    let is_name = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+    let ends_a_name = |at: &usize| line[..*at].ends_with(is_name);
+    let mut signs = line.match_indices('=').map(|(at, _)| at);
+    signs.find(ends_a_name).map_or(line, |at| &line[..at])
+}
+
 /// An address without what may be secret in it. Of several addresses it may hide all but the
 /// last one: a password can hold any sign.
 pub(super) fn redact(text: &str) -> String {
-    let scheme = text.split_once("://").map_or("", |(scheme, _)| scheme);
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
+    let is_scheme = |scheme: &&str| scheme.bytes().all(fits);
+    let scheme = text.split_once("://").map(|(scheme, _)| scheme);
+    let scheme = scheme.filter(is_scheme).unwrap_or_default();
     let (before, rest) = match text.rsplit_once('@') {
         Some((_, rest)) if scheme.is_empty() => ("***@".to_owned(), rest),
         Some((_, rest)) => (format!("{scheme}://***@"), rest),
@@ -389,6 +402,16 @@ mod tests {
     }
 
     #[test]
+    fn what_an_open_quote_draws_in_is_not_shown() {
+        let key = Key::named("log.level");
+        for drawn in ["info\nTOKEN=EAAG", "info\r\nname: EAAG", "infoTOKEN=EAAG"] {
+            assert!(!key.show(drawn).contains("EAAG"), "{drawn}");
+        }
+        assert_eq!(key.show("hapax=loud"), "\"hapax=loud\"");
+        assert_eq!(key.show(""), "\"\"");
+    }
+
+    #[test]
     fn addresses_show_no_password_and_no_query() {
         let cases = [
             (
@@ -399,6 +422,7 @@ mod tests {
             ("http://a/x,http://u:p@b:1/y", "http://***@b:1/y"),
             ("http://a/x?token=y,http://b/z", "http://a/x?***"),
             ("me:pw@db", "***@db"),
+            ("me:pw@a,http://me:pw@b", "***@b"),
             ("sqlite:hapax.db", "sqlite:hapax.db"),
         ];
         for (text, shown) in cases {

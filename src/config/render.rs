@@ -8,7 +8,7 @@ use super::settings::{
     Pooler, PostgresConfig, PublicConfig, SendConfig, StoreConfig, StoreUrl, TurnConfig,
     TurnPolicy, WhatsappConfig,
 };
-use super::value::size_text;
+use super::value::{public_url_text, size_text};
 use super::{Origins, reader};
 use crate::model::Secret;
 use crate::store::postgres::Address;
@@ -81,7 +81,15 @@ fn public(entries: &mut Entries, public: &PublicConfig) {
     let size = |bytes: usize| quoted(&size_text(u64::try_from(bytes).unwrap_or(u64::MAX)));
     entries.extend([
         ("public.listen", quoted(&public.listen.to_string())),
-        ("public.url", public.url.as_deref().and_then(quoted)),
+        (
+            "public.url",
+            public
+                .url
+                .as_deref()
+                .map(public_url_text)
+                .as_deref()
+                .and_then(quoted),
+        ),
         ("public.body_max", size(public.body_max)),
         ("public.header_timeout", time(public.header_timeout)),
         ("public.body_timeout", time(public.body_timeout)),
@@ -100,6 +108,10 @@ fn door(entries: &mut Entries, [listen, token]: [&'static str; 2], door: &DoorCo
 
 fn store(entries: &mut Entries, store: &StoreConfig) {
     let url = match &store.url {
+        // The first two slashes would be taken for those of a URL.
+        StoreUrl::Sqlite(path) if path.to_string_lossy().starts_with("//") => {
+            format!("sqlite://{}", path.display())
+        }
         StoreUrl::Sqlite(path) => format!("sqlite:{}", path.display()),
         StoreUrl::Postgres(url) => match Address::parse(url.expose()) {
             Ok(address) => address.place().to_owned(),
@@ -232,7 +244,8 @@ fn time(duration: Duration) -> Option<String> {
     quoted(&humantime::format_duration(duration).to_string())
 }
 
-/// A TOML string: the escapes of a JSON string are a part of TOML's.
+/// A TOML string: the escapes of a JSON string are a part of TOML's, which wants one more.
 fn quoted(text: &str) -> Option<String> {
-    serde_json::to_string(text).ok()
+    let text = serde_json::to_string(text).ok()?;
+    Some(text.replace('\u{7f}', "\\u007f"))
 }

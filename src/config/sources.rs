@@ -2,7 +2,9 @@
 //!
 //! Knows the forms of the places, not what the settings mean.
 
+use std::cell::Cell;
 use std::fmt;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// The file that is used when none is named.
@@ -126,27 +128,59 @@ fn read_text(path: &Path) -> Result<String, Unreadable> {
 
 fn parse_env_file(text: &str) -> EnvFile {
     let mut file = EnvFile::default();
-    let mut searched = 0;
-    for line in dotenvy::Iter::new(text.as_bytes()) {
-        match line {
-            Ok(variable) => file.variables.push(variable),
-            Err(dotenvy::Error::LineParse(content, _)) => {
-                // The error names no line and may hold only the value: look it up.
-                let at = text[searched..]
-                    .find(&content)
-                    .map_or(searched, |at| searched + at);
-                let end = (at + content.len()).min(text.len());
-                let start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
-                file.broken.push(BrokenLine {
-                    number: line_number(text, start),
-                    names: text[start..end].lines().filter_map(name_set_in).collect(),
-                });
-                searched = end;
+    let read = Cell::new(0);
+    let lines = OneByOne { text, read: &read };
+    let mut lines = dotenvy::Iter::new(lines);
+    loop {
+        let start = read.get();
+        match lines.next() {
+            Some(Ok(variable)) => file.variables.push(variable),
+            Some(Err(dotenvy::Error::LineParse(..))) => {
+                file.broken.extend(broken_line(text, start, read.get()));
             }
-            Err(_) => break,
+            Some(Err(_)) | None => return file,
         }
     }
-    file
+}
+
+/// The error of a line names neither its number nor always its name, but it is the one that was
+/// read last: from the first line that says anything, to where the reader stands.
+fn broken_line(text: &str, start: usize, end: usize) -> Option<BrokenLine> {
+    let says_nothing = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
+    let lines = text.get(start..end)?.split_inclusive('\n');
+    let passed_over: usize = lines
+        .take_while(|line| says_nothing(line))
+        .map(str::len)
+        .sum();
+    let broken = text.get(start + passed_over..end)?;
+    (!broken.is_empty()).then(|| BrokenLine {
+        number: line_number(text, start + passed_over),
+        names: broken.lines().filter_map(name_set_in).collect(),
+    })
+}
+
+/// A text that is read one line at a time, so that who reads it stands where it has read to.
+struct OneByOne<'a> {
+    text: &'a str,
+    read: &'a Cell<usize>,
+}
+
+impl Read for OneByOne<'_> {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let rest = self
+            .text
+            .as_bytes()
+            .get(self.read.get()..)
+            .unwrap_or_default();
+        let line = rest
+            .iter()
+            .position(|byte| *byte == b'\n')
+            .map_or(rest.len(), |at| at + 1);
+        let length = line.min(into.len());
+        into[..length].copy_from_slice(&rest[..length]);
+        self.read.set(self.read.get() + length);
+        Ok(length)
+    }
 }
 
 /// The name that a line of an env-file sets.
@@ -194,6 +228,17 @@ mod tests {
                 (8, &["OPEN".to_owned(), "D".to_owned()][..]),
             ]
         );
+    }
+
+    #[test]
+    fn a_broken_line_is_not_taken_for_another_that_says_the_same() {
+        let file = parse_env_file("# My Bot\nNAME='My Bot'\n\nHAPAX_LOG=My Bot\nA=1\n  ");
+        let broken = BrokenLine {
+            number: 4,
+            names: vec!["HAPAX_LOG".to_owned()],
+        };
+        assert_eq!(file.broken, [broken]);
+        assert_eq!(file.variables.len(), 2);
     }
 
     #[test]

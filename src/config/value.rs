@@ -29,9 +29,12 @@ fn number(text: &str, max: u32) -> Result<u32, Expected> {
         .ok_or_else(|| format!("a whole number from 1 to {max}").into())
 }
 
+/// So many of something may be held or run at once, at most.
+pub(super) const COUNT_MAX: u32 = 1_000_000;
+
 /// How many of something may be held or run at once.
 pub(super) fn count(text: &str) -> Result<usize, Expected> {
-    let count = number(text, 1_000_000)?;
+    let count = number(text, COUNT_MAX)?;
     Ok(usize::try_from(count).unwrap_or(usize::MAX))
 }
 
@@ -217,9 +220,19 @@ pub(super) fn public_url(text: &str) -> Result<String, Expected> {
     if url.is_none() {
         return Err("an https:// URL, since Meta calls no other".into());
     }
-    let base = text.trim_end_matches('/');
-    let base = base.strip_suffix("/webhook").unwrap_or(base);
-    Ok(base.trim_end_matches('/').to_owned())
+    let (scheme, rest) = text.split_once("://").unwrap_or(("https", text));
+    let rest = rest.trim_end_matches('/');
+    let rest = rest.strip_suffix(WEBHOOK).unwrap_or(rest);
+    Ok(format!("{scheme}://{}", rest.trim_end_matches('/')))
+}
+
+/// What Meta's page asks for behind [`public_url`], and people may write with it.
+const WEBHOOK: &str = "/webhook";
+
+/// An address as [`public_url`] reads it back.
+pub(super) fn public_url_text(base: &str) -> String {
+    let is_cut = base.ends_with(WEBHOOK);
+    format!("{base}{}", if is_cut { WEBHOOK } else { "" })
 }
 
 /// The base of the Graph API.
@@ -264,12 +277,16 @@ pub(super) fn log_level(text: &str) -> Result<String, Expected> {
     let fits = if is_word {
         LEVELS.iter().any(|level| level.eq_ignore_ascii_case(text))
     } else {
-        tracing_subscriber::EnvFilter::try_new(text).is_ok()
+        // `EnvFilter` panics at some texts that are not ASCII, and no module is named so.
+        text.is_ascii() && tracing_subscriber::EnvFilter::try_new(text).is_ok()
     };
     fits.then(|| text.to_owned()).ok_or(
         "off, error, warn, info, debug or trace, or directives such as \"warn,hapax=debug\"".into(),
     )
 }
+
+#[cfg(test)]
+mod property;
 
 #[cfg(test)]
 mod tests {
@@ -383,6 +400,10 @@ mod tests {
         }
         assert_eq!(public_url("https://b/webhook/"), Ok("https://b".into()));
         assert_eq!(public_url("https://b/x/"), Ok("https://b/x".into()));
+        assert_eq!(public_url("https://webhook"), Ok("https://webhook".into()));
+        let twice = public_url("https://b/webhook/webhook").expect("right");
+        assert_eq!(twice, "https://b/webhook");
+        assert_eq!(public_url(&public_url_text(&twice)), Ok(twice));
         assert!(public_url("http://b").is_err());
     }
 
@@ -415,7 +436,7 @@ mod tests {
         ] {
             assert!(log_level(right).is_ok(), "{right}");
         }
-        for wrong in ["inof", "hapax=loud", "verbose"] {
+        for wrong in ["inof", "hapax=loud", "verbose", " ᴀ=", "é"] {
             assert!(log_level(wrong).is_err(), "{wrong}");
         }
     }

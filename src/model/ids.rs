@@ -236,19 +236,24 @@ impl fmt::Display for Tag {
 }
 
 impl Tag {
-    /// Reads a tag back; `None` when the text is not one of ours.
+    /// Reads a tag back; `None` when the text is not one of ours, down to the last sign.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.strip_prefix("hapax:")?.split(':');
         let store = StoreId(u32::from_str_radix(parts.next()?, 16).ok()?);
         let outgoing = OutgoingId(parts.next()?.parse().ok()?);
         let attempt = parts.next()?.parse().ok()?;
-        parts.next().is_none().then_some(Self {
+        let tag = Self {
             store,
             outgoing,
             attempt,
-        })
+        };
+        // Numbers can be written in more than one way, and we write them in one.
+        (tag.to_string() == text).then_some(tag)
     }
 }
+
+#[cfg(test)]
+mod property;
 
 #[cfg(test)]
 mod tests {
@@ -270,6 +275,8 @@ mod tests {
             "hapax:1:2:3:4",
             "order-17",
             "hapax:zz:1:1",
+            "hapax:AB:77:2",
+            "hapax:000000ab:077:+2",
         ] {
             assert_eq!(Tag::parse(foreign), None, "{foreign}");
         }

@@ -9,6 +9,8 @@ pub mod event;
 pub mod ids;
 pub mod message;
 pub mod outgoing;
+#[cfg(test)]
+pub(crate) mod property;
 pub mod secret;
 pub mod time;
 pub mod turn;

@@ -185,9 +185,10 @@ fn sentence_end(text: &str) -> Option<usize> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
+mod property;
 
+#[cfg(test)]
+mod tests {
     use super::*;
 
     fn check(body: Value, expected: &[Value]) {
@@ -322,18 +323,5 @@ mod tests {
         }
         assert_eq!(split("😀😀😀", 2), ["😀😀", "😀"]);
         assert_eq!(split(&format!("{}a", " ".repeat(50)), 20), ["a"]);
-    }
-
-    proptest! {
-        #[test]
-        fn nothing_visible_is_lost_and_nothing_is_too_long(text in "(\\PC|[ \n.]){0,200}") {
-            let parts = split(&text, 20);
-            let visible = |text: &str| text.split_whitespace().collect::<String>();
-            prop_assert_eq!(visible(&parts.concat()), visible(&text));
-            for part in parts {
-                prop_assert!(part.chars().count() <= 20);
-                prop_assert!(!part.trim().is_empty());
-            }
-        }
     }
 }

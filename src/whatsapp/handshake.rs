@@ -58,6 +58,9 @@ impl VerifyTokens {
 }
 
 #[cfg(test)]
+mod property;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -65,6 +65,9 @@ fn digest(secret: &Secret, body: &[u8]) -> [u8; DIGEST_BYTES] {
 }
 
 #[cfg(test)]
+mod property;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -10,6 +10,7 @@ use super::*;
 use crate::model::Secret;
 
 mod places;
+mod property;
 mod shown;
 
 const TOKEN: &str = "EAAG-the-access-token";

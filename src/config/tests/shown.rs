@@ -61,7 +61,12 @@ fn what_is_printed_sets_the_same_again() {
             .env("HAPAX_RETENTION_KEYS", "45d"),
         Scene::new()
             .without("HAPAX_HANDLER")
+            .env("HAPAX_FORWARD_CONCURRENCY", "1000000")
             .env("HAPAX_BOT_URL", "http://a/,http://b/"),
+        Scene::new()
+            .env("HAPAX_STORE", "sqlite:////data/hapax.db")
+            .env("HAPAX_PUBLIC_URL", "https://b/webhook/webhook"),
+        Scene::new().env("HAPAX_STORE", "sqlite:a\u{7f}.db"),
     ];
     for scene in scenes {
         let first = scene.loaded();

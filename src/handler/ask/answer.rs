@@ -103,6 +103,9 @@ fn unexpected(place: &str, expected: &'static str) -> Fault {
 }
 
 #[cfg(test)]
+mod property;
+
+#[cfg(test)]
 mod tests {
     use serde_json::json;
 

@@ -5,13 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
 
 use super::fixture::{self, Fixture, TTL, message, phone, receipt};
 use super::plain::{Millis, Plain, Taken, Waiting};
 use crate::model::{
     Attempt, ConversationId, EventBody, EventKey, FailureClass, Lease, NodeId, OutgoingState,
-    ReceiptFailure,
+    ReceiptFailure, property,
 };
 use crate::store::evidence::{self, Reading};
 use crate::store::{
@@ -503,27 +502,11 @@ async fn run(ops: &[Op]) {
     }
 }
 
-/// The same cases in every run, unless `PROPTEST_CASES` and `PROPTEST_RNG_SEED` ask for others.
+/// Shrinking is short: each try opens two stores.
 fn config() -> ProptestConfig {
-    let asked = ProptestConfig::default();
-    let known = ProptestConfig {
-        cases: 32,
-        rng_seed: RngSeed::Fixed(1),
-        ..asked.clone()
-    };
     ProptestConfig {
-        cases: if asked.cases == 256 {
-            known.cases
-        } else {
-            asked.cases
-        },
-        rng_seed: match asked.rng_seed {
-            RngSeed::Random => known.rng_seed,
-            fixed @ RngSeed::Fixed(_) => fixed,
-        },
         max_shrink_iters: 400,
-        failure_persistence: None,
-        ..asked
+        ..property::cases(32)
     }
 }
 

@@ -4,15 +4,30 @@
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+/// From here on, not every whole number is a floating-point number: several would be one.
+const EXACT_BELOW: f64 = 9_007_199_254_740_992.0;
+
 /// The canonical text. A value that serde_json will not read (nested deeper than 128, a lone
-/// surrogate) stands for itself, byte by byte.
+/// surrogate), or not exactly (a whole number of more than 64 bits), stands for itself, byte by
+/// byte.
 pub(super) fn canonical(raw: &RawValue) -> Vec<u8> {
     let mut out = Vec::with_capacity(raw.get().len());
     match serde_json::from_str::<Value>(raw.get()) {
-        Ok(value) => write(&value, &mut out),
-        Err(_) => out.extend_from_slice(raw.get().as_bytes()),
+        Ok(value) if is_exact(&value) => write(&value, &mut out),
+        Ok(_) | Err(_) => out.extend_from_slice(raw.get().as_bytes()),
     }
     out
+}
+
+fn is_exact(value: &Value) -> bool {
+    match value {
+        Value::Object(members) => members.values().all(is_exact),
+        Value::Array(elements) => elements.iter().all(is_exact),
+        Value::Number(number) if number.is_f64() => number
+            .as_f64()
+            .is_some_and(|number| number.abs() < EXACT_BELOW),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
+    }
 }
 
 // Sorts by hand: whether serde_json's own map is sorted depends on features that any crate of
@@ -75,5 +90,19 @@ mod tests {
         check(r#"{ "a":"\ud800"}"#, r#"{ "a":"\ud800"}"#);
         let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
         check(&deep, &deep);
+    }
+
+    #[test]
+    fn numbers_that_would_be_one_stand_for_themselves() {
+        let long = r#"{ "id":123456789012345678901}"#;
+        check(long, long);
+        check(
+            &long.replace("901}", "902}"),
+            r#"{ "id":123456789012345678902}"#,
+        );
+        check(
+            r#"{ "id":18446744073709551615, "at":-0.5}"#,
+            r#"{"at":-0.5,"id":18446744073709551615}"#,
+        );
     }
 }

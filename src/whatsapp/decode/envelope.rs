@@ -42,6 +42,11 @@ impl Envelope {
         // Before the messages: of two members with one name, parsers take the later one.
         if !carried.is_empty() {
             push(&mut head, &[",", carried]);
+        } else if let Some(number) = number_beside(change) {
+            push(
+                &mut head,
+                &[",\"recipient\":{\"phone_number_id\":", number.get(), "}"],
+            );
         }
         Self { head }
     }
@@ -58,6 +63,12 @@ impl Envelope {
         push(&mut body, &[",\"messages\":[", message.get(), TAIL]);
         body
     }
+}
+
+/// The number where it may stand outside of the frame: it goes along even where the members
+/// around it are too large, since a message without its number is no message.
+fn number_beside<'a>(change: &Change<'a>) -> Option<&'a RawValue> {
+    change.value.object("recipient")?.get("phone_number_id")
 }
 
 /// The members of an object that are neither frame nor arrays of `elements`, as the inside of an

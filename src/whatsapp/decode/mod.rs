@@ -14,6 +14,8 @@ mod sender;
 mod status;
 
 #[cfg(test)]
+mod property;
+#[cfg(test)]
 mod tests;
 
 use serde_json::value::RawValue;

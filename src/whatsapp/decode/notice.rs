@@ -15,16 +15,18 @@ pub(super) fn unreadable(body: &[u8], text: &str) -> Event {
     if serde_json::from_str::<&RawValue>(text).is_ok() {
         return foreign(body, text);
     }
-    // Only here may a NUL byte stand in what is kept; some stores take none in a text.
-    of_body(UNDECODABLE, body, text.replace('\0', "\u{fffd}"))
+    of_body(UNDECODABLE, body, text)
 }
 
 /// A body that is JSON, but nothing that Meta sends for WhatsApp.
 pub(super) fn foreign(body: &[u8], text: &str) -> Event {
-    of_body(FOREIGN, body, text.to_owned())
+    of_body(FOREIGN, body, text)
 }
 
-fn of_body(kind: &str, body: &[u8], raw: String) -> Event {
+/// Only a whole body may hold a NUL byte: where it is no JSON, or in the name of one of its members,
+/// which are read leniently. Some stores take none in a text.
+fn of_body(kind: &str, body: &[u8], text: &str) -> Event {
+    let raw = text.replace('\0', "\u{fffd}");
     event(key::body(kind.as_bytes(), body), None, kind.to_owned(), raw)
 }
 

@@ -213,6 +213,17 @@ fn what_is_too_large_to_carry_is_kept_once() {
 }
 
 #[test]
+fn an_envelope_keeps_a_number_that_stands_beside_what_is_too_large() {
+    let value = json!({"recipient": {"phone_number_id": "106"}, "messages": [text("a", "1")],
+        "future": "x".repeat(20_000)});
+    let found = decode(delivery("messages", &value).as_bytes());
+    let EventBody::Message(message) = &found[0].body else {
+        panic!("it is a message");
+    };
+    assert_eq!(decode(message.envelope.as_bytes()), found[..1]);
+}
+
+#[test]
 fn a_receipt_says_what_the_status_said() {
     let found = events(
         "messages",
@@ -285,6 +296,21 @@ fn an_undecodable_body_is_kept_without_its_nul_bytes() {
     assert_eq!(
         (notice.kind.as_str(), notice.raw.as_str()),
         ("undecodable", "{\"a\": \u{fffd}\u{fffd}")
+    );
+}
+
+#[test]
+fn a_name_with_a_nul_byte_is_kept_without_it() {
+    let found = decode(b"{\"object\":\"whatsapp_business_account\",\"en\0try\":[]}");
+    let EventBody::Notice(notice) = &found[0].body else {
+        panic!("it is a notice");
+    };
+    assert_eq!(
+        (notice.kind.as_str(), notice.raw.as_str()),
+        (
+            "foreign",
+            "{\"object\":\"whatsapp_business_account\",\"en\u{fffd}try\":[]}"
+        )
     );
 }
 

@@ -103,6 +103,9 @@ fn refusal(answer: &Answer, code: i64, class: FailureClass, reason: String) -> S
 }
 
 #[cfg(test)]
+mod property;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -14,6 +14,8 @@ use tokio_postgres::config::SslMode;
 mod connect;
 mod parameters;
 #[cfg(test)]
+mod property;
+#[cfg(test)]
 mod tests;
 mod tls;
 mod url;
