@@ -68,7 +68,7 @@ fuzz_target!(|text: &str| {
                 "{printed}"
             );
             // A query is not printed, so that it can't be read again.
-            if printed.contains("?***") || variables.contains("HAPAX_") {
+            if printed.contains("?***") {
                 return;
             }
             let handler = format!("HAPAX_HANDLER={}", first.config.handler.as_str());
