@@ -1,9 +1,10 @@
-//! SIGINT and SIGTERM while something is measured: the work is cut, and what was made for it can
-//! still be taken away.
+//! SIGINT and SIGTERM while something is measured or rehearsed: the work ends, and what was made
+//! for it can still be taken away.
 
 use std::future::Future;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 /// Listens from its making on.
 pub(super) struct Interrupt {
@@ -18,6 +19,22 @@ impl Interrupt {
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,
         })
+    }
+
+    /// Does the work; a signal cancels `stop`, and the work ends itself.
+    pub(super) async fn stops<T>(
+        &mut self,
+        stop: &CancellationToken,
+        work: impl Future<Output = Result<T, String>>,
+    ) -> Result<T, String> {
+        tokio::pin!(work);
+        tokio::select! {
+            done = &mut work => return done,
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+        stop.cancel();
+        work.await
     }
 
     /// Does the work; a signal drops it where it stands.

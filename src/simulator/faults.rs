@@ -205,7 +205,8 @@ pub enum PlanFault {
 }
 
 impl FaultPlan {
-    /// The plan of a seed: 200 messages, and 20 faults or a few more. `has_wire`: the store is behind one.
+    /// The plan of a seed: 200 messages, and 20 faults or a few more. `has_wire`: the store is
+    /// behind one.
     pub fn draw(seed: u64, nodes: usize, has_wire: bool) -> Self {
         let mut draw = Draw::new(seed).fork("faults");
         let choice: Vec<Breakage> = Breakage::ALL

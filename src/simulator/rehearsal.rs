@@ -33,6 +33,8 @@ const PATIENT_CHANCE: f64 = 0.3;
 const GROUP_CHANCE: f64 = 0.1;
 /// What is judged in one piece has to fit into memory.
 const PLAY_MAX: u64 = 1_000_000;
+const HANDSHAKES_MAX: u32 = 50;
+const HANDSHAKE_PAUSE: Duration = Duration::from_millis(100);
 const DRAIN_MAX: Duration = Duration::from_secs(120);
 const SETTLE_MAX: Duration = Duration::from_secs(300);
 
@@ -202,9 +204,7 @@ impl Rehearsal {
     /// # Errors
     /// [`MetaError::Handshake`]: the webhook does not answer as it should; nothing was written.
     pub async fn play(&self, stop: &CancellationToken) -> Result<(), MetaError> {
-        self.meta
-            .verify_handshake(&self.settings.verify_token)
-            .await?;
+        self.shake_hands().await?;
         self.history.take();
         self.onboard().await;
         let messages = self.settings.messages.unwrap_or(PLAY_MAX).min(PLAY_MAX);
@@ -222,6 +222,19 @@ impl Rehearsal {
     /// Ends whatever still runs.
     pub async fn end(&self) {
         self.courier.stop().await;
+    }
+
+    /// A gateway that does not answer at all may be starting: somebody tries again.
+    async fn shake_hands(&self) -> Result<(), MetaError> {
+        let token = &self.settings.verify_token;
+        for _ in 1..HANDSHAKES_MAX {
+            match self.meta.verify_handshake(token).await {
+                Err(MetaError::Handshake { status: None }) => {}
+                known => return known,
+            }
+            self.clock.sleep(HANDSHAKE_PAUSE).await;
+        }
+        self.meta.verify_handshake(token).await
     }
 
     /// What Meta brings along when a number joins that was used on a phone before.

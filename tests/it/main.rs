@@ -31,6 +31,7 @@ mod payloads;
 mod pooler;
 mod protocol_model;
 mod provided;
+mod rehearsed;
 mod retention;
 mod same_bot;
 mod scene;

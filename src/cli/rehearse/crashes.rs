@@ -29,6 +29,7 @@ pub(super) async fn matrix(
     seed: u64,
     only: &str,
     bar: &ProgressBar,
+    tell: &mut dyn FnMut(&Crash),
 ) -> Result<Vec<Crash>, String> {
     let points: Vec<Point> = Point::ALL
         .into_iter()
@@ -38,7 +39,9 @@ pub(super) async fn matrix(
     let mut crashes = Vec::new();
     for point in points {
         bar.set_message(point.as_str());
-        crashes.push(crash(point, setup, seed).await?);
+        let crash = crash(point, setup, seed).await?;
+        tell(&crash);
+        crashes.push(crash);
         bar.inc(1);
     }
     Ok(crashes)
@@ -95,6 +98,7 @@ fn plan(seed: u64, nodes: usize, has_wire: bool) -> FaultPlan {
         manners: Manners {
             bot_fails: 0.15,
             meta_mute: 0.05,
+            meta_resets: 0.2,
             ..Manners::default()
         },
         faults,

@@ -282,9 +282,14 @@ impl Keeper {
                 }
             }
         };
-        let log = self.launch.log.display();
         let started = self.clock.timeout(START_MAX, run).await;
-        started.map_err(|_| format!("a node does not start, see {log}"))?
+        started.map_err(|_| {
+            let log = std::fs::read_to_string(&self.launch.log).unwrap_or_default();
+            format!(
+                "a node does not start: {}",
+                log.lines().last().unwrap_or_default()
+            )
+        })?
     }
 
     fn spawn(&self) -> Result<Child, String> {

@@ -33,6 +33,7 @@ pub(super) async fn trials(
     first: u64,
     only: &str,
     bar: &ProgressBar,
+    tell: &mut dyn FnMut(&Trial),
 ) -> Result<Vec<Trial>, String> {
     let engine = match setup.ground {
         Ground::Sqlite => Engine::Sqlite,
@@ -48,7 +49,9 @@ pub(super) async fn trials(
             true => trial(guard, setup, first).await?,
             false => Outcome::Idle,
         };
-        trials.push(Trial { guard, outcome });
+        let trial = Trial { guard, outcome };
+        tell(&trial);
+        trials.push(trial);
         bar.inc(1);
     }
     Ok(trials)

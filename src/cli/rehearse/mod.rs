@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio_util::sync::CancellationToken;
 
 use self::ground::Ground;
 use self::stage::{Setup, play};
@@ -105,18 +106,24 @@ impl Rehearse {
             return Ok(ExitCode::SUCCESS);
         }
         let mut interrupt = Interrupt::listen()?;
+        let work = self.work(&setup, has_wire);
+        interrupt.stops(&setup.stop, work).await
+    }
+
+    #[expect(clippy::print_stdout, reason = "what the command is for")]
+    async fn work(&self, setup: &Setup, has_wire: bool) -> Result<ExitCode, String> {
         #[cfg(feature = "failpoints")]
         if let Some(only) = &self.crash_points {
-            return interrupt.cuts(self.crash(&setup, only)).await;
+            return self.crash(setup, only).await;
         }
         #[cfg(feature = "sabotage")]
         if let Some(only) = &self.guards {
-            return interrupt.cuts(self.switch_off(&setup, only)).await;
+            return self.switch_off(setup, only).await;
         }
         if let Some(messages) = self.soak {
-            return interrupt.cuts(self.soak(&setup, messages)).await;
+            return self.soak(setup, messages).await;
         }
-        let tally = interrupt.cuts(self.all(&setup, has_wire)).await?;
+        let tally = self.all(setup, has_wire).await?;
         if let Some(path) = &self.report {
             let page = page::page(&tally, setup.ground.as_str(), self.nodes);
             let written = std::fs::write(path, page);
@@ -146,6 +153,7 @@ impl Rehearse {
             program: program.map_err(|error| format!("where is this binary? {error}"))?,
             more: Vec::new(),
             clock: Clock::system(),
+            stop: CancellationToken::new(),
         })
     }
 
@@ -221,15 +229,16 @@ impl Rehearse {
     #[expect(clippy::print_stdout, reason = "what the command is for")]
     async fn crash(&self, setup: &Setup, only: &str) -> Result<ExitCode, String> {
         let bar = plain_bar();
-        let crashes = crashes::matrix(setup, self.seed, only, &bar).await?;
+        let mut tell = |crash: &crashes::Crash| {
+            if !self.json {
+                bar.suspend(|| println!("{}", crash.line()));
+            }
+        };
+        let crashes = crashes::matrix(setup, self.seed, only, &bar, &mut tell).await?;
         bar.finish_and_clear();
         if self.json {
             let points: Vec<_> = crashes.iter().map(crashes::Crash::json).collect();
             println!("{}", serde_json::json!({ "points": points }));
-        } else {
-            crashes
-                .iter()
-                .for_each(|crash| println!("{}", crash.line()));
         }
         Ok(match crashes.iter().any(crashes::Crash::is_broken) {
             true => ExitCode::FAILURE,
@@ -241,14 +250,16 @@ impl Rehearse {
     #[expect(clippy::print_stdout, reason = "what the command is for")]
     async fn switch_off(&self, setup: &Setup, only: &str) -> Result<ExitCode, String> {
         let bar = plain_bar();
-        let trials = guards::trials(setup, self.seed, only, &bar).await?;
+        let mut tell = |trial: &guards::Trial| {
+            if !self.json {
+                bar.suspend(|| println!("{}", trial.line(self.seed)));
+            }
+        };
+        let trials = guards::trials(setup, self.seed, only, &bar, &mut tell).await?;
         bar.finish_and_clear();
         if self.json {
             let guards: Vec<_> = trials.iter().map(guards::Trial::json).collect();
             println!("{}", serde_json::json!({ "guards": guards }));
-        } else {
-            let lines = trials.iter().map(|trial| trial.line(self.seed));
-            lines.for_each(|line| println!("{line}"));
         }
         Ok(match trials.iter().any(guards::Trial::is_unfound) {
             true => ExitCode::FAILURE,

@@ -3,7 +3,6 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -52,9 +51,23 @@ pub(super) async fn soak(
     setup: &Setup,
     watch: &mut (dyn FnMut(&Progress) + Send),
 ) -> Result<Soaked, String> {
+    let place = Place::make(&setup.ground)?;
+    let soaked = tokio::select! {
+        soaked = soak_at(&place, load, setup, watch) => soaked,
+        () = setup.stop.cancelled() => Err("interrupted".to_owned()),
+    };
+    place.destroy(&setup.clock).await?;
+    soaked
+}
+
+async fn soak_at(
+    place: &Place,
+    load: &Load,
+    setup: &Setup,
+    watch: &mut (dyn FnMut(&Progress) + Send),
+) -> Result<Soaked, String> {
     let failed = |error: std::io::Error| format!("no pretend WhatsApp: {error}");
     let clock = &setup.clock;
-    let place = Place::make(&setup.ground)?;
     let settings = GraphSettings {
         token: Secret::new(TOKEN),
         seed: load.seed,
@@ -63,7 +76,7 @@ pub(super) async fn soak(
     let doors = doors(&graph, setup).await.map_err(failed)?;
     let rehearsal = Rehearsal::new(people(load, &doors), &graph, clock.clone());
     let rehearsal = rehearsal.map_err(|error| error.to_string())?;
-    let mut fleet = Fleet::start(launches(&doors, setup, &place), clock).await?;
+    let mut fleet = Fleet::start(launches(&doors, setup, place), clock).await?;
     let began = clock.boottime();
     let mut memory = vec![Vec::new(); setup.nodes];
     let mut report = {
@@ -90,7 +103,6 @@ pub(super) async fn soak(
     judge(&mut report, left, &memory);
     fleet.stop().await?;
     graph.stop().await;
-    place.destroy(clock).await?;
     Ok(Soaked {
         report,
         took,
@@ -127,7 +139,7 @@ fn launches(doors: &[Doors], setup: &Setup, place: &Place) -> Vec<Launch> {
     let launch = |(node, doors): (usize, &Doors)| {
         let mut settings = of_node(doors, Answers::Echo, false);
         settings.extend(place.settings(None));
-        settings.push(("HAPAX_SEND_PER_SECOND".to_owned(), "100000".to_owned()));
+        settings.push(("HAPAX_SEND_PER_SECOND".to_owned(), "10000".to_owned()));
         Launch {
             program: setup.program.clone(),
             settings,

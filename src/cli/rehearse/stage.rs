@@ -43,6 +43,8 @@ pub(super) struct Setup {
     /// Settings of the nodes beside the usual ones.
     pub(super) more: Vec<(String, String)>,
     pub(super) clock: Clock,
+    /// Ends a run where it stands; what it made is taken away all the same.
+    pub(super) stop: CancellationToken,
 }
 
 /// A run that has been judged.
@@ -85,13 +87,34 @@ pub(super) async fn play(
     setup: &Setup,
     watch: &mut (dyn FnMut(&Progress) + Send),
 ) -> Result<Played, String> {
-    let began = setup.clock.boottime();
     let place = Place::make(&setup.ground)?;
+    let played = tokio::select! {
+        played = play_at(&place, plan, fuse, setup, watch) => played,
+        () = setup.stop.cancelled() => Err("interrupted".to_owned()),
+    };
+    // Whatever came of it, nothing stays behind.
+    let destroyed = place.destroy(&setup.clock).await;
+    let mut played = played?;
+    destroyed?;
+    if !played.report.is_clean() {
+        played.logs = Some(place.folder.keep());
+    }
+    Ok(played)
+}
+
+async fn play_at(
+    place: &Place,
+    plan: &FaultPlan,
+    fuse: Option<(String, String)>,
+    setup: &Setup,
+    watch: &mut (dyn FnMut(&Progress) + Send),
+) -> Result<Played, String> {
+    let began = setup.clock.boottime();
     let scene = Scene::set(plan, setup).await?;
-    let launches = scene.launches(fuse, setup, &place);
+    let launches = scene.launches(fuse, setup, place);
     let mut fleet = Fleet::start(launches, &setup.clock).await?;
     let struck = scene.act(plan, &mut fleet, setup, watch).await;
-    let struck = struck.map_err(|fault| with_log(fault, &place))?;
+    let struck = struck.map_err(|fault| with_log(fault, place))?;
     let accounts = scene.settle(&setup.clock).await?;
     let mut report = scene
         .history
@@ -108,9 +131,7 @@ pub(super) async fn play(
     }
     fleet.stop().await?;
     scene.strike_set().await;
-    read_logs(&place, setup.nodes, &mut report);
-    place.destroy(&setup.clock).await?;
-    let logs = (!report.is_clean()).then(|| place.folder.keep());
+    read_logs(place, setup.nodes, &mut report);
     Ok(Played {
         plan: plan.clone(),
         took: setup.clock.boottime() - began,
@@ -119,7 +140,7 @@ pub(super) async fn play(
         timeline,
         starts,
         blown,
-        logs,
+        logs: None,
     })
 }
 
@@ -212,19 +233,19 @@ impl Scene {
             history: &self.history,
             clock: &setup.clock,
         };
-        let breaking = around.carry_out(plan);
-        let both = async { tokio::join!(writing, breaking) };
+        let written = async { writing.await.map_err(|error| error.to_string()) };
+        let broken = async { Ok::<_, String>(around.carry_out(plan).await) };
+        // Where nobody writes, nothing would break, for ever.
+        let both = async { tokio::try_join!(written, broken) };
         tokio::pin!(both);
         let mut progress = self.history.watch();
-        let (written, struck) = loop {
+        loop {
             tokio::select! {
-                ended = &mut both => break ended,
+                ended = &mut both => return ended.map(|((), struck)| struck),
                 fault = fleet.fault() => return Err(fault),
                 () = setup.clock.sleep(LOOK) => watch(&progress.borrow_and_update()),
             }
-        };
-        written.map_err(|error| error.to_string())?;
-        Ok(struck)
+        }
     }
 
     /// Waits until nothing is open and nothing is on its way; or for so long that what is still

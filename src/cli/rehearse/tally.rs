@@ -146,3 +146,71 @@ impl Tally {
         words
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::rehearse::page::page;
+    use crate::cli::rehearse::strikes::Struck;
+    use crate::cli::rehearse::timeline::Timeline;
+    use crate::simulator::checker::Breach;
+    use crate::simulator::faults::FaultPlan;
+
+    fn played(seed: u64, breach: Option<Breach>) -> Played {
+        let plan = FaultPlan::draw(seed, 2, false);
+        let mut report = Report::default();
+        if let Some(breach) = breach {
+            report.add(breach, "message 3 of person <1>".to_owned());
+        }
+        let second = Duration::from_secs(1);
+        let struck = plan.faults.iter().map(|fault| Struck {
+            fault: *fault,
+            began: second,
+            ended: second * 2,
+        });
+        Played {
+            struck: struck.collect(),
+            plan,
+            report,
+            took: second * 5,
+            timeline: Timeline {
+                began: Duration::ZERO,
+                posts: vec![(0.1, true), (0.2, false)],
+                replies: vec![0.3],
+                waits: vec![(0.1, 0.2)],
+            },
+            starts: 3,
+            blown: false,
+            logs: None,
+        }
+    }
+
+    #[test]
+    fn a_failure_prints_the_one_command_that_repeats_it() {
+        let mut tally = Tally::default();
+        let command = |seed: u64| format!("hapax rehearse --seed {seed} --nodes 2");
+        tally.add(played(1, None), command(1));
+        assert!(tally.is_clean());
+        assert!(tally.words().ends_with("Every promise was kept.\n"));
+        tally.add(played(2, Some(Breach::Double)), command(2));
+        tally.add(played(3, None), command(3));
+        assert!(!tally.is_clean());
+        let words = tally.words();
+        assert!(
+            words.contains("  again: hapax rehearse --seed 2 --nodes 2\n"),
+            "{words}"
+        );
+        assert_eq!(words.matches("again:").count(), 1, "{words}");
+        let json = tally.json("sqlite", 2);
+        assert_eq!(json["passed"], false);
+        assert_eq!(json["failures"][0]["repeat"], command(2));
+        assert_eq!(json["totals"]["faults_injected"], tally.faults());
+        let page = page(&tally, "sqlite", 2);
+        assert!(
+            page.contains("seed 2"),
+            "the run that went wrong is the one shown"
+        );
+        assert!(page.contains("&lt;1&gt;") && !page.contains("<1>"));
+        assert!(!page.contains("http"), "a page that needs nothing else");
+    }
+}
