@@ -23,8 +23,8 @@ pub(super) fn foreign(body: &[u8], text: &str) -> Event {
     of_body(FOREIGN, body, text)
 }
 
-/// Only a whole body may hold a NUL byte: where it is no JSON, or in the name of one of its members,
-/// which are read leniently. Some stores take none in a text.
+/// Only a whole body may hold a NUL byte: where it is no JSON, or in the name of one of its
+/// members, which are read leniently. Some stores take none in a text.
 fn of_body(kind: &str, body: &[u8], text: &str) -> Event {
     let raw = text.replace('\0', "\u{fffd}");
     event(key::body(kind.as_bytes(), body), None, kind.to_owned(), raw)
