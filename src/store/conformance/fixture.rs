@@ -220,6 +220,16 @@ impl Fixture {
             .expect("the send is answered")
     }
 
+    pub(in crate::store) async fn send_at_most(&self, limit: u32) -> Vec<Sending> {
+        let request = SendRequest {
+            node: self.node,
+            limit,
+            budget: Vec::new(),
+        };
+        let sends = self.store.send(request).await;
+        sends.expect("the send is answered").outgoings
+    }
+
     pub(in crate::store) async fn send(&self) -> Vec<Sending> {
         self.send_with(Vec::new()).await.outgoings
     }

@@ -61,6 +61,7 @@ macro_rules! conformance {
             outbox: [
                 replies_go_one_by_one_in_order,
                 a_retry_keeps_its_place_and_its_time,
+                a_number_with_a_backlog_keeps_nobody_else_waiting,
                 a_paused_number_waits_and_others_go_on,
                 a_budget_limits_one_number,
                 a_refused_message_is_kept_and_the_next_goes_on,

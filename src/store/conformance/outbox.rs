@@ -57,6 +57,22 @@ pub(in crate::store) async fn a_retry_keeps_its_place_and_its_time(f: Fixture) {
     );
 }
 
+pub(in crate::store) async fn a_number_with_a_backlog_keeps_nobody_else_waiting(f: Fixture) {
+    f.answered_turn("1", "a", &["of the first"]).await;
+    f.wait(1);
+    f.append(vec![message_to(&NumberId::from("200"), phone("9"), "b")])
+        .await;
+    let turn = f.claim_one().await;
+    f.reply(&turn, &["of the other"]).await;
+    f.wait(1);
+    for person in ["2", "3", "4"] {
+        f.answered_turn(person, person, &["later"]).await;
+    }
+    let sends = f.send_at_most(2).await;
+    let bodies: Vec<&str> = sends.iter().map(|sending| sending.body.as_str()).collect();
+    assert_eq!(bodies, ["of the first", "of the other"], "the oldest first");
+}
+
 pub(in crate::store) async fn a_paused_number_waits_and_others_go_on(f: Fixture) {
     f.answered_turn("1", "a", &["one"]).await;
     f.answered_turn("2", "b", &["two"]).await;

@@ -14,7 +14,7 @@ const NUMBERS: &str = "SELECT id, paused_until FROM number";
 // Only heads have a due time, and only a conversation without a send in question is sent from:
 // the unique index on those refuses a second one in any case.
 const DUE: &str = "
-    SELECT o.id FROM outgoing o
+    SELECT o.due_at, o.id FROM outgoing o
      WHERE o.number = ?1 AND o.due_at <= ?2
        AND NOT EXISTS (SELECT 1 FROM outgoing q
                         WHERE q.conversation = o.conversation AND q.state IN (1, 2))
@@ -40,20 +40,22 @@ pub(super) fn send(tx: &Tx<'_>, send: &SendRequest) -> rusqlite::Result<Option<S
     let numbers = tx.rows(NUMBERS, [], |row| {
         Ok((row.get::<_, String>(0)?, Timestamp(row.get(1)?)))
     })?;
+    // Over all numbers the oldest go first: one with a long backlog must not keep back the others.
+    let mut due: Vec<(i64, i64)> = Vec::new();
     for (number, paused_until) in &numbers {
-        let room = send.limit.saturating_sub(sends.outgoings.len() as u32);
-        let limit = room.min(budget(send, number));
+        let limit = send.limit.min(budget(send, number));
         if limit == 0 || *paused_until > tx.now {
             continue;
         }
-        let due: Vec<i64> = tx.rows(DUE, params![number, tx.now.0, limit], |row| row.get(0))?;
-        for id in due {
-            tx.carries(Method::Send);
-            tx.execute(MARK, params![id, send.node.0, tx.now.0])?;
-            sends
-                .outgoings
-                .extend(tx.row(MARKED, [id], |row| read_sending(tx, send.node, row))?);
-        }
+        let of_number = params![number, tx.now.0, limit];
+        due.extend(tx.rows(DUE, of_number, |row| Ok((row.get(0)?, row.get(1)?)))?);
+    }
+    due.sort_unstable();
+    for (_, id) in due.into_iter().take(send.limit as usize) {
+        tx.carries(Method::Send);
+        tx.execute(MARK, params![id, send.node.0, tx.now.0])?;
+        let marked = tx.row(MARKED, [id], |row| read_sending(tx, send.node, row))?;
+        sends.outgoings.extend(marked);
     }
     // Whoever got something asks again at once.
     if sends.outgoings.is_empty() {
