@@ -8,10 +8,10 @@ use super::tally::{Line, Tally};
 
 const STYLE: &str = "
 :root { color-scheme: light dark; --ink: #1c2024; --paper: #fff; --faint: #8b8d98; --rule: #e0e1e6;
-  --good: #2b9a66; --bad: #ce2c31; --first: #3e63dd; --second: #f76b15; --band: #f76b1533; }
+  --good: #2b9a66; --bad: #ce2c31; --first: #3e63dd; --second: #f76b15; --band: #f76b1518; }
 @media (prefers-color-scheme: dark) {
   :root { --ink: #edeef0; --paper: #111113; --faint: #777b84; --rule: #2e3135;
-    --good: #3dd68c; --bad: #ff9592; --first: #9eb1ff; --second: #ffa057; --band: #ffa05733; } }
+    --good: #3dd68c; --bad: #ff9592; --first: #9eb1ff; --second: #ffa057; --band: #ffa05720; } }
 body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper);
   max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { margin-bottom: 0 } h2 { margin-top: 2.5rem }
@@ -128,6 +128,6 @@ fn shown(tally: &Tally) -> Markup {
         }
         (PreEscaped(plot::timeline(&played.timeline, &played.struck)))
         p.faint { "Each message: when it was posted, and how long its reply took." }
-        (PreEscaped(plot::scatter(&played.timeline)))
+        (PreEscaped(plot::scatter(&played.timeline, &played.struck)))
     }
 }

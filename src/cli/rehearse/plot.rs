@@ -8,8 +8,8 @@ use super::tally::Line;
 use super::timeline::Timeline;
 
 const WIDTH: f64 = 900.0;
-const LEFT: f64 = 70.0;
-const RIGHT: f64 = 10.0;
+const LEFT: f64 = 90.0;
+const RIGHT: f64 = 30.0;
 /// Seconds of one step of a rate.
 const STEP: f64 = 0.1;
 const LANE: f64 = 14.0;
@@ -89,7 +89,7 @@ impl Picture {
         let y = self.height - 4.0;
         for step in 0..=5 {
             let at = end * f64::from(step) / 5.0;
-            self.text((x(at, end), y), "middle", &format!("{} s", round(at)));
+            self.text((x(at, end), y), "middle", &time(at));
         }
     }
 
@@ -103,6 +103,14 @@ fn x(at: f64, end: f64) -> f64 {
     LEFT + (WIDTH - LEFT - RIGHT) * (at / end.max(STEP)).clamp(0.0, 1.0)
 }
 
+/// A time in words: two digits that count.
+fn time(seconds: f64) -> String {
+    match seconds {
+        s if s == 0.0 || s >= 1.0 => format!("{} s", round(s)),
+        s => format!("{} ms", round(s * 1000.0)),
+    }
+}
+
 /// Two digits that count.
 fn round(value: f64) -> String {
     match value {
@@ -112,13 +120,23 @@ fn round(value: f64) -> String {
     }
 }
 
+/// When the last thing happened.
+fn end_of(timeline: &Timeline, struck: &[Struck]) -> f64 {
+    let posts = timeline.posts.iter().map(|(at, _)| *at);
+    let ends = struck
+        .iter()
+        .map(|struck| struck.ended.saturating_sub(timeline.began));
+    let times = posts.chain(timeline.replies.iter().copied());
+    times
+        .chain(ends.map(|end| end.as_secs_f64()))
+        .fold(1.0, f64::max)
+}
+
 /// Rates above, faults in lanes below.
 pub(super) fn timeline(timeline: &Timeline, struck: &[Struck]) -> String {
     let since = |time: Duration| time.saturating_sub(timeline.began).as_secs_f64();
     let posts = timeline.posts.iter().map(|(at, _)| *at);
-    let ends = struck.iter().map(|struck| since(struck.ended));
-    let times = posts.clone().chain(timeline.replies.iter().copied());
-    let end = times.chain(ends).fold(1.0, f64::max);
+    let end = end_of(timeline, struck);
     let bottom = 160.0;
     let mut picture = Picture::new(bottom + 30.0 + LANE * struck.len() as f64, "one run");
     let rates = [
@@ -164,8 +182,8 @@ fn rate(times: impl Iterator<Item = f64>, end: f64) -> Vec<f64> {
 }
 
 /// Each message of a run by when it was posted, and how long its reply took.
-pub(super) fn scatter(timeline: &Timeline) -> String {
-    let end = timeline.waits.iter().map(|(at, _)| *at).fold(1.0, f64::max);
+pub(super) fn scatter(timeline: &Timeline, struck: &[Struck]) -> String {
+    let end = end_of(timeline, struck);
     let most = timeline.waits.iter().map(|(_, wait)| *wait);
     let most = most.fold(0.1, f64::max);
     let (top, bottom) = (10.0, 150.0);
@@ -196,11 +214,7 @@ pub(super) fn waits(waits: &[f64]) -> String {
         let height = (bottom - top) * *count as f64 / most;
         picture.rect("bar", (left + 2.0, bottom - height), (width - 4.0, height));
         let from = (1_u64 << bar) as f64 / 1000.0;
-        picture.text(
-            (left, bottom + 18.0),
-            "middle",
-            &format!("{} s", round(from)),
-        );
+        picture.text((left, bottom + 18.0), "middle", &time(from));
     }
     picture.done()
 }
