@@ -21,7 +21,7 @@ impl Interrupt {
         })
     }
 
-    /// Does the work; a signal cancels `stop`, and the work ends itself.
+    /// Does the work; a signal cancels `stop`, and the work ends itself. A second one drops it.
     pub(super) async fn stops<T>(
         &mut self,
         stop: &CancellationToken,
@@ -34,7 +34,11 @@ impl Interrupt {
             _ = self.terminate.recv() => {}
         }
         stop.cancel();
-        work.await
+        tokio::select! {
+            done = work => done,
+            _ = self.interrupt.recv() => Err("interrupted, and not cleaned up".to_owned()),
+            _ = self.terminate.recv() => Err("terminated, and not cleaned up".to_owned()),
+        }
     }
 
     /// Does the work; a signal drops it where it stands.

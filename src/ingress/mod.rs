@@ -8,7 +8,7 @@ mod receive;
 mod tell;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -72,8 +72,12 @@ pub struct Ingress {
     limits: IngressLimits,
     memory: Arc<Semaphore>,
     failures: Failures,
+    /// When a delivery was last answered 200, in milliseconds since boot; 0: never.
+    heard_at: AtomicU64,
 }
 
+/// Who knocks with a wrong signature so soon after Meta was heard is not Meta.
+const STRANGER_FOR: Duration = Duration::from_secs(60);
 /// What a delivery that can't be stored now is told to wait.
 const RETRY_AFTER_SECONDS: &str = "5";
 /// How long a 200 that does not wait for its commit goes ahead of it: long enough to be out.
@@ -88,6 +92,7 @@ impl Ingress {
             limits,
             memory,
             failures: Failures::default(),
+            heard_at: AtomicU64::new(0),
         })
     }
 
@@ -201,11 +206,26 @@ impl Ingress {
         if status == StatusCode::OK || status.is_server_error() {
             let is_ok = status == StatusCode::OK;
             self.parts.receiving.store(is_ok, Ordering::Relaxed);
+            if is_ok {
+                self.heard_at.store(self.now_ms(), Ordering::Relaxed);
+            }
         }
         Answer {
             status: status.as_u16(),
             latency,
         }
+    }
+
+    /// Whether Meta was heard a short while ago: a stranger must not be able to say otherwise.
+    fn heard_lately(&self) -> bool {
+        let heard_at = self.heard_at.load(Ordering::Relaxed);
+        let ago = self.now_ms().saturating_sub(heard_at);
+        heard_at > 0 && u128::from(ago) < STRANGER_FOR.as_millis()
+    }
+
+    fn now_ms(&self) -> u64 {
+        let now = self.parts.clock.boottime().as_millis();
+        u64::try_from(now).unwrap_or(u64::MAX)
     }
 
     fn record(&self, delivery: &Delivery, received: Received, answer: Answer) {
@@ -219,7 +239,7 @@ impl Ingress {
 
     fn refuse(&self, refusal: Refusal, received: Received) -> Response {
         let answer = self.answer(received, refusal.status());
-        if refusal == Refusal::Signature {
+        if refusal == Refusal::Signature && !self.heard_lately() {
             // Perhaps Meta, with another secret than ours: then no receipt gets in.
             self.parts.receiving.store(false, Ordering::Relaxed);
         }

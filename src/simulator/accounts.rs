@@ -1,6 +1,8 @@
 //! What a gateway says of itself when a run is over, as it says it over HTTP to anybody who may
 //! ask. Believed only where what crossed the wire does not say otherwise.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 
 /// What is left at the end.
@@ -14,6 +16,9 @@ pub struct Accounts {
     pub dead_letters: Vec<DeadLetter>,
     /// Every message that was to be sent.
     pub outgoing: Vec<Outgoing>,
+    /// When something was broken that may leave a send without an answer: from and until, as time
+    /// since boot. This alone comes from who broke it.
+    pub disturbed: Vec<(Duration, Duration)>,
 }
 
 /// A turn or a send that came to nothing.
@@ -27,6 +32,20 @@ pub struct DeadLetter {
     pub outgoing: Option<String>,
     /// Why.
     pub reason: String,
+}
+
+impl Accounts {
+    /// Whether nothing waits any more.
+    pub const fn is_settled(&self) -> bool {
+        self.messages_pending == 0 && self.outgoing_open == 0
+    }
+}
+
+impl Outgoing {
+    /// Whether it has no end yet.
+    pub fn is_open(&self) -> bool {
+        !matches!(self.state.as_str(), "sent" | "dead")
+    }
 }
 
 impl DeadLetter {
@@ -50,6 +69,8 @@ pub struct Outgoing {
     pub turn: String,
     /// `pending`, `sending`, `unsure`, `sent` or `dead`.
     pub state: String,
+    /// How often it was marked as being sent.
+    pub attempt: u32,
     /// How far it has come: `none`, `sent`, `delivered`, `read` or `played`.
     pub rank: String,
 }

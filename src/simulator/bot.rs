@@ -347,6 +347,7 @@ impl Service {
             began: 0,
             began_at: self.clock.boottime(),
             ended: None,
+            ended_at: None,
             status: None,
             replies: 0,
             conversation: call.conversation().to_owned(),

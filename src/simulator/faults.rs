@@ -14,7 +14,6 @@ pub const NODES_MAX: usize = 8;
 pub const MESSAGES_MAX: u64 = 100_000;
 /// The most faults of a plan.
 pub const FAULTS_MAX: usize = 1000;
-const FOR_MAX: Duration = Duration::from_secs(60);
 
 /// Few people who write as fast as anybody takes it.
 const RUSH: (usize, f64) = (8, 5000.0);
@@ -166,7 +165,24 @@ impl Breakage {
         }
     }
 
-    /// How long it may last, in milliseconds.
+    /// The longest that a plan may ask for. Beyond it something ends that must not be mistaken for a
+    /// broken promise: Meta's attempts, the turn's, or the wait for a late call.
+    const fn longest(self) -> Duration {
+        match self {
+            Self::Pause | Self::HoldGraph => Duration::from_millis(1500),
+            Self::CutMeta | Self::HoldMeta | Self::CutBot | Self::HoldBot | Self::BotDown => {
+                Duration::from_secs(8)
+            }
+            Self::Kill
+            | Self::Restart
+            | Self::CutGraph
+            | Self::CutStore
+            | Self::HoldStore
+            | Self::SlowStore => Duration::from_secs(20),
+        }
+    }
+
+    /// How long it lasts where a seed draws it, in milliseconds.
     const fn span(self) -> (u64, u64) {
         match self {
             Self::Kill | Self::Restart => (20, 500),
@@ -301,11 +317,22 @@ impl FaultPlan {
                 format!("0 to {}", nodes - 1),
                 fault.node.to_string(),
             )?;
+            let longest = fault.what.longest();
             bound(
-                fault.lasts() <= FOR_MAX,
+                fault.lasts() <= longest,
                 "for_ms",
-                format!("at most {}", FOR_MAX.as_millis()),
+                format!(
+                    "at most {} for {}",
+                    longest.as_millis(),
+                    fault.what.as_str()
+                ),
                 fault.for_ms.to_string(),
+            )?;
+            bound(
+                fault.after <= messages,
+                "after",
+                format!("at most {messages}, as many as are written"),
+                fault.after.to_string(),
             )?;
             bound(
                 has_wire || !fault.what.is_of_store(),
@@ -358,6 +385,19 @@ mod tests {
         assert!(told(&fault("smash", 0)).contains("smash"));
         assert_eq!(told(&fault("kill", 2)), "node: expected 0 to 1, found 2");
         assert!(told(&fault("cut-store", 0)).contains("has no wire"));
+        let late = r#"{"seed": 1, "messages": 9, "people": 1, "faults": [
+            {"after": 10, "what": "kill", "for_ms": 1}]}"#;
+        assert!(
+            told(late).starts_with("after: expected at most 9"),
+            "{}",
+            told(late)
+        );
+        let long = r#"{"seed": 1, "faults": [{"after": 1, "what": "pause", "for_ms": 2000}]}"#;
+        assert!(
+            told(long).contains("at most 1500 for pause"),
+            "{}",
+            told(long)
+        );
         assert!(told(r#"{"seed": 1, "messages": 0}"#).contains("expected 1 to 100000"));
     }
 }

@@ -304,8 +304,10 @@ async fn messages(
     }
 }
 
-async fn send(service: &Service, hangup: &Hangup, sent: Sent) -> Response {
-    match service.script.choose(&sent.body) {
+async fn send(service: &Service, hangup: &Hangup, mut sent: Sent) -> Response {
+    let behaviour = service.script.choose(&sent.body);
+    sent.is_clear = is_clear(&behaviour);
+    match behaviour {
         Behaviour::Accept => answer(&service.accept(sent, true)),
         Behaviour::AcceptNeverAnswer => {
             service.accept(sent, true);
@@ -344,6 +346,19 @@ async fn send(service: &Service, hangup: &Hangup, sent: Sent) -> Response {
     }
 }
 
+/// Whether who sends learns at once what became of it.
+fn is_clear(behaviour: &Behaviour) -> bool {
+    match behaviour {
+        Behaviour::Accept | Behaviour::StatusBeforeAnswer => true,
+        Behaviour::Reject { code, .. } => !LEAVE_DOUBT.contains(code),
+        Behaviour::AcceptNeverAnswer
+        | Behaviour::AcceptThenReset
+        | Behaviour::Reset
+        | Behaviour::Delay(_)
+        | Behaviour::Hold(_) => false,
+    }
+}
+
 fn asked(at: Duration, number: String, recipient: String, body: Value) -> Sent {
     Sent {
         at_order: 0,
@@ -355,6 +370,7 @@ fn asked(at: Duration, number: String, recipient: String, body: Value) -> Sent {
         wamid: None,
         accepted: false,
         refused: None,
+        is_clear: true,
         answers: Vec::new(),
         expected: false,
     }

@@ -107,7 +107,8 @@ impl History {
 
     /// The bot has answered with so many replies, or its call was cut.
     pub fn said(&self, asking: Asking, status: Option<u16>, replies: usize) {
-        self.lock().record.said(asking, status, replies);
+        let ended_at = self.clock.boottime();
+        self.lock().record.said(asking, ended_at, status, replies);
         // Whoever waits for calm must see this, too.
         self.progress.send_modify(|_| ());
     }
@@ -226,6 +227,7 @@ mod tests {
             tag: None,
             accepted: true,
             refused: None,
+            is_clear: true,
             answers: Vec::new(),
             expected: false,
         });

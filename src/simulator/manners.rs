@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::bot::{Bot, Call};
 use super::graph::Graph;
-use super::reference::Reference;
+use super::reference::{Reference, about};
 use super::script::{Answer, Behaviour};
 use super::seed::Draw;
 
@@ -105,12 +105,7 @@ impl Manners {
         let root = Draw::new(seed).fork("meta");
         let seen = Counter::default();
         graph.script().draw(move |body: &Value| {
-            let text = body["text"]["body"].as_str().unwrap_or_default();
-            // Without the call in which it was said: the same message fares the same.
-            let about = match Reference::parse(text) {
-                Some(to) => format!("{} {}", to.wamid, to.part),
-                None => text.to_owned(),
-            };
+            let about = about(body["text"]["body"].as_str().unwrap_or_default());
             let before = seen.next(&about);
             self.behaviour(&mut root.fork(&about), before)
         });

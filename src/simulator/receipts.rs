@@ -7,6 +7,7 @@ use super::meta::Plan;
 use super::payload::{Element, StatusOf};
 use super::person::Person;
 use super::record::Sent;
+use super::reference::about;
 use super::seed::Draw;
 use crate::model::Timestamp;
 
@@ -66,15 +67,16 @@ pub(super) fn report(
     };
     let (sent, person) = of;
     // By content, so that the order in which sends arrive does not change what is drawn.
-    let mut draw = root.fork(&format!("{} {}", sent.recipient, sent.text()));
+    let mut draw = root.fork(&format!("{} {}", sent.recipient, about(sent.text())));
     if draw.chance(odds.never) {
         return;
     }
     let is_group = person.group.is_some();
-    let mut statuses: Vec<&str> = if !is_group && draw.chance(odds.failed) {
-        vec!["sent", "failed"]
-    } else {
-        STEPS.to_vec()
+    let mut statuses: Vec<&str> = match (!is_group && draw.chance(odds.failed), draw.chance(0.2)) {
+        (true, false) => vec!["sent", "failed"],
+        // Seen of Meta: called failed, though the person has it.
+        (true, true) => vec!["sent", "delivered", "failed"],
+        (false, _) => STEPS.to_vec(),
     };
     if draw.chance(odds.disorder) {
         draw.shuffle(&mut statuses);

@@ -57,6 +57,8 @@ pub struct Sent {
     pub accepted: bool,
     /// The error code with which it was refused, in words that leave no doubt.
     pub refused: Option<i64>,
+    /// Whether Meta meant to answer it at once, with what became of it.
+    pub is_clear: bool,
     /// The messages of this person that it answers, as indices; filled in by the record.
     pub answers: Vec<usize>,
     /// Whether it answers messages of this person, line by line; filled in by the record.
@@ -79,6 +81,8 @@ pub struct Asked {
     pub began_at: Duration,
     /// When it was answered or cut; `None` while it runs.
     pub ended: Option<Mark>,
+    /// The same, as time since boot.
+    pub ended_at: Option<Duration>,
     /// What it was answered; `None` while it runs and when it was cut.
     pub status: Option<u16>,
     /// How many replies the answer held.
@@ -246,6 +250,11 @@ impl Record {
         self.by_alias.get(alias).map(|&index| &self.people[index])
     }
 
+    /// The place of the last thing that was recorded.
+    pub const fn mark(&self) -> Mark {
+        self.mark
+    }
+
     /// Messages that were answered 200 and have no reply yet.
     pub const fn waiting(&self) -> usize {
         self.waiting
@@ -362,13 +371,20 @@ impl Record {
     }
 
     /// The bot has answered a call with so many replies, or it was cut.
-    pub fn said(&mut self, asking: Asking, status: Option<u16>, replies: usize) {
+    pub fn said(
+        &mut self,
+        asking: Asking,
+        ended_at: Duration,
+        status: Option<u16>,
+        replies: usize,
+    ) {
         if asking.generation != self.generation {
             return;
         }
         let at = self.tick();
         let asked = &mut self.calls[asking.index];
         asked.ended = Some(at);
+        asked.ended_at = Some(ended_at);
         asked.status = status;
         asked.replies = replies;
     }

@@ -45,6 +45,15 @@ impl Reference {
     }
 }
 
+/// What a reply is about, whichever call it was said in: what is drawn for it must not depend on
+/// when the bot was called.
+pub(super) fn about(text: &str) -> String {
+    match Reference::parse(text) {
+        Some(to) => format!("{} {}", to.wamid, to.part),
+        None => text.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

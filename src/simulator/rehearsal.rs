@@ -1,7 +1,8 @@
 //! People who write to a gateway while the pretend Meta delivers every message one to four
 //! times, until enough is written or it is told to stop; then the verdict.
 //!
-//! Expects a gateway whose bot echoes. All it knows of the gateway is its webhook.
+//! [`Rehearsal::run`] judges, and expects a gateway whose bot echoes; [`Rehearsal::play`] leaves
+//! that to others. All it knows of the gateway is its webhook.
 
 use std::future::Future;
 use std::sync::Arc;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, MutexGuard, watch};
 
 use crate::clock::Clock;
 
@@ -33,6 +33,7 @@ struct State {
 pub struct Wire {
     address: SocketAddr,
     state: watch::Sender<State>,
+    turn: Mutex<()>,
 }
 
 impl Wire {
@@ -49,8 +50,11 @@ impl Wire {
             cuts: 0,
         });
         tokio::spawn(accept(listener, Far { target, clock }, state));
-        let state = sender;
-        Ok(Self { address, state })
+        Ok(Self {
+            address,
+            state: sender,
+            turn: Mutex::default(),
+        })
     }
 
     /// Where it listens.
@@ -61,6 +65,12 @@ impl Wire {
     /// The port where it listens.
     pub const fn port(&self) -> u16 {
         self.address.port()
+    }
+
+    /// Who breaks it while others do so, too, holds this meanwhile: to pass again is to pass
+    /// whoever held it before.
+    pub async fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().await
     }
 
     /// From now on each piece that goes either way is so long on its way.

@@ -1,6 +1,9 @@
 //! A reply is decided once, and a send whose answer was lost is not sent again: its receipt
 //! settles it, or a dead letter says that nobody knows.
 
+use std::time::Duration;
+
+use bytes::Bytes;
 use hapax::simulator::Gate;
 use hapax::simulator::payload::{Element, StatusOf, single};
 use hapax::simulator::person::Person;
@@ -18,6 +21,7 @@ on_each_engine!(
     read_before_delivered_stays_read,
     a_rate_limit_in_http_400_is_retried_in_order_and_once,
     without_any_receipt_it_is_a_dead_letter_that_a_late_receipt_closes,
+    a_stranger_at_the_door_does_not_keep_a_send_unsure,
     an_expired_token_pauses_the_number_and_loses_nothing,
     a_refused_reply_is_a_dead_letter_and_the_next_one_passes,
 );
@@ -242,6 +246,29 @@ async fn without_any_receipt_it_is_a_dead_letter_that_a_late_receipt_closes(worl
     figures_until(&world, &node, |figures| figures.dead_letters() == 0).await;
     world.settle(&node).await;
     assert_eq!(world.graph.sent().len(), 2, "nothing is sent again");
+}
+
+/// Somebody posts what is not signed by Meta, all the time.
+async fn a_stranger_at_the_door_does_not_keep_a_send_unsure(world: World) {
+    let node = world.node(&[("HAPAX_SEND_UNSURE_WAIT", "1s")]).await;
+    let talk = Talk::with(&world, &node, 1);
+    world.graph.next(Behaviour::AcceptThenReset);
+    talk.say(&ann(), "one").await;
+    let meta = world.meta(&node);
+    let knocks = async {
+        loop {
+            let answer = meta
+                .post_signed(Bytes::from_static(b"{}"), "sha256=00")
+                .await;
+            assert_eq!(answer, Some(401));
+            world.clock.sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let ended = figures_until(&world, &node, |figures| figures.dead_letters() == 1);
+    tokio::select! {
+        () = knocks => {}
+        _ = ended => {}
+    }
 }
 
 async fn an_expired_token_pauses_the_number_and_loses_nothing(world: World) {

@@ -5,7 +5,7 @@ use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use super::stage::{Setup, play};
-use crate::crash_point::{Point, VARIABLE};
+use crate::crash_point::{Method, Point, VARIABLE};
 use crate::simulator::checker::Report;
 use crate::simulator::faults::{Breakage, Fault, FaultPlan};
 use crate::simulator::manners::Manners;
@@ -17,10 +17,10 @@ const LATER_MAX: u64 = 6;
 /// What became of a crash at one point.
 pub(super) struct Crash {
     point: Point,
+    seed: u64,
     reached: bool,
     report: Report,
     logs: Option<String>,
-    command: String,
 }
 
 /// Crashes at all points whose name contains `only`, or at all.
@@ -35,6 +35,9 @@ pub(super) async fn matrix(
         .into_iter()
         .filter(|point| point.as_str().contains(only))
         .collect();
+    if points.is_empty() {
+        return Err(format!("--crash-points: no point has {only} in its name"));
+    }
     bar.set_length(points.len() as u64);
     let mut crashes = Vec::new();
     for point in points {
@@ -49,28 +52,41 @@ pub(super) async fn matrix(
 
 async fn crash(point: Point, setup: &Setup, seed: u64) -> Result<Crash, String> {
     let name = point.as_str();
-    let has_wire = setup.ground.far_end().await.is_some();
-    let plan = plan(seed, setup.nodes, has_wire);
     let mut draw = Draw::new(seed).fork(name);
-    let mut result = None;
-    for later in [draw.below(LATER_MAX), 0] {
+    let mut crash = None;
+    for (seed, later) in [
+        (seed, draw.below(LATER_MAX)),
+        (seed, 0),
+        (seed + 1, 0),
+        (seed + 2, 0),
+    ] {
+        let plan = plan(seed, setup.nodes, setup.store_end.is_some());
         let fuse = format!("{name}={later}*off->1*return");
         let fuse = (VARIABLE.to_owned(), fuse);
         let played = play(&plan, Some(fuse), setup, &mut |_| ()).await?;
-        let crash = Crash {
+        let is_over = played.blown || !played.report.is_clean();
+        crash = Some(Crash {
             point,
+            seed,
             reached: played.blown,
             logs: played.logs.as_ref().map(|path| path.display().to_string()),
             report: played.report,
-            command: format!("hapax rehearse --crash-points {name} --seed {seed}"),
-        };
-        let is_over = crash.reached || !crash.report.is_clean();
-        result = Some(crash);
+        });
         if is_over {
             break;
         }
     }
-    result.ok_or_else(|| "no run".to_owned())
+    crash.ok_or_else(|| "no run".to_owned())
+}
+
+/// Whether a point is passed only where an answer is lost inside the process, or at the wire to
+/// the database: a run that does not pass it shows nothing, and breaks nothing.
+const fn is_rare(point: Point) -> bool {
+    matches!(
+        point,
+        Point::BeforeCommit(Method::FreeUnknown | Method::DoubtUnknown)
+            | Point::AfterCommit(Method::FreeUnknown | Method::DoubtUnknown)
+    )
 }
 
 /// A small run in which every step of the protocol happens at the first node.
@@ -106,30 +122,38 @@ fn plan(seed: u64, nodes: usize, has_wire: bool) -> FaultPlan {
 }
 
 impl Crash {
-    /// Whether a promise was broken.
-    pub(super) fn is_broken(&self) -> bool {
-        !self.report.is_clean()
+    /// Whether a promise was broken, or a crash that was to happen did not.
+    pub(super) fn has_failed(&self) -> bool {
+        !self.report.is_clean() || !self.reached && !is_rare(self.point)
     }
 
-    /// A line of the table, and more where a promise was broken.
-    pub(super) fn line(&self) -> String {
+    fn command(&self, rest: &str) -> String {
+        let (point, seed) = (self.point.as_str(), self.seed);
+        format!("hapax rehearse --crash-points {point} --seed {seed}{rest}")
+    }
+
+    /// A line of the table, and more where a promise was broken; `rest` ends the command that
+    /// repeats it.
+    pub(super) fn line(&self, rest: &str) -> String {
         let name = self.point.as_str();
-        if self.is_broken() {
+        if !self.report.is_clean() {
             let logs = self.logs.as_deref().unwrap_or_default();
-            let (report, command) = (&self.report, &self.command);
+            let (report, command) = (&self.report, self.command(rest));
             return format!("  {name:<30}BROKEN: {report}\n    logs: {logs}\n    again: {command}");
         }
-        match self.reached {
-            true => format!("  {name:<30}kept"),
-            false => format!("  {name:<30}not passed in this run"),
+        match (self.reached, is_rare(self.point)) {
+            (true, _) => format!("  {name:<30}kept"),
+            (false, true) => format!("  {name:<30}not passed in this run"),
+            (false, false) => format!("  {name:<30}NOT PASSED"),
         }
     }
 
     /// The same, for scripts.
-    pub(super) fn json(&self) -> Value {
+    pub(super) fn json(&self, rest: &str) -> Value {
         json!({
-            "point": self.point.as_str(), "reached": self.reached, "kept": !self.is_broken(),
-            "verdict": self.report.to_string(), "repeat": self.command,
+            "point": self.point.as_str(), "reached": self.reached,
+            "kept": self.report.is_clean(), "verdict": self.report.to_string(),
+            "repeat": self.command(rest),
         })
     }
 }

@@ -20,6 +20,10 @@ const START_MAX: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(10);
 /// Before a node that has ended by itself is started again.
 const AGAIN: Duration = Duration::from_millis(50);
+/// What a node gets to do between two blows.
+const BREATH: Duration = Duration::from_millis(300);
+/// Settings were wrong, or the database is away.
+const EXIT_SETTINGS: i32 = 2;
 /// How long an orderly end may take; a little over the drain time-out.
 const STOP_MAX: Duration = Duration::from_secs(10);
 
@@ -113,6 +117,8 @@ impl Fleet {
             fortunes: Vec::new(),
             keepers: JoinSet::new(),
         };
+        let http = reqwest::Client::builder().no_proxy().build();
+        let http = http.map_err(|error| format!("no HTTP client: {error}"))?;
         let mut ready = Vec::new();
         for launch in launches {
             let (orders, taken) = mpsc::channel(1024);
@@ -120,6 +126,7 @@ impl Fleet {
             let fortune = Arc::new(Mutex::new(Fortune::default()));
             let keeper = Keeper {
                 launch,
+                http: http.clone(),
                 clock: clock.clone(),
                 fortune: Arc::clone(&fortune),
             };
@@ -150,12 +157,6 @@ impl Fleet {
         }
     }
 
-    /// What has happened to a node by itself.
-    pub(super) fn fortune(&self, node: usize) -> Fortune {
-        let fortune = self.fortunes[node].lock();
-        fortune.unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
     /// Returns, with the reason, when a node can't be kept running.
     pub(super) async fn fault(&mut self) -> String {
         loop {
@@ -168,8 +169,13 @@ impl Fleet {
         }
     }
 
-    /// Ends all of them in order.
-    pub(super) async fn stop(mut self) -> Result<(), String> {
+    /// Kills what still runs, and returns when it does no more.
+    pub(super) async fn kill(mut self) {
+        self.keepers.shutdown().await;
+    }
+
+    /// Ends all of them in order; answers what has happened to each by itself.
+    pub(super) async fn stop(mut self) -> Result<Vec<Fortune>, String> {
         let mut ends = Vec::new();
         for orders in &self.orders {
             let (done, is_done) = oneshot::channel();
@@ -184,7 +190,11 @@ impl Fleet {
         while let Some(ended) = self.keepers.join_next().await {
             ended.map_err(|error| format!("a node's keeper ended: {error}"))??;
         }
-        Ok(())
+        let fortune = |fortune: &Arc<Mutex<Fortune>>| {
+            let fortune = fortune.lock().unwrap_or_else(PoisonError::into_inner);
+            fortune.clone()
+        };
+        Ok(self.fortunes.iter().map(fortune).collect())
     }
 }
 
@@ -206,6 +216,7 @@ impl Striker {
 /// Keeps one process running.
 struct Keeper {
     launch: Launch,
+    http: reqwest::Client,
     clock: Clock,
     fortune: Arc<Mutex<Fortune>>,
 }
@@ -246,6 +257,10 @@ impl Keeper {
         let failed = |error: std::io::Error| format!("a node can't be struck: {error}");
         match blow {
             Blow::Kill(down) => {
+                if let Some(status) = child.try_wait().map_err(failed)? {
+                    // It was quicker.
+                    self.has_ended(Ok(status))?;
+                }
                 child.kill().await.map_err(failed)?;
                 self.clock.sleep(down).await;
                 self.run().await
@@ -260,6 +275,8 @@ impl Keeper {
                 signal(&child, Signal::STOP);
                 self.clock.sleep(lasts).await;
                 signal(&child, Signal::CONT);
+                // Two pauses in a row are not one that is twice as long.
+                self.clock.sleep(BREATH).await;
                 Ok(child)
             }
         }
@@ -274,7 +291,7 @@ impl Keeper {
                     () = self.is_ready() => return Ok(child),
                     ended = child.wait() => {
                         let ended = ended.map_err(|error| error.to_string())?;
-                        if is_killed(ended) {
+                        if ended.code() != Some(EXIT_SETTINGS) {
                             self.has_ended(Ok(ended))?;
                         }
                         self.clock.sleep(AGAIN).await;
@@ -309,6 +326,8 @@ impl Keeper {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
+            // Ctrl-C is for who watches them.
+            .process_group(0)
             .kill_on_drop(true);
         if let (Some((name, value)), false) = (&self.launch.fuse, fortune.blown) {
             command.env(name, value);
@@ -321,7 +340,7 @@ impl Keeper {
 
     async fn is_ready(&self) {
         loop {
-            let asked = reqwest::get(&self.launch.readyz).await;
+            let asked = self.http.get(&self.launch.readyz).send().await;
             if asked.is_ok_and(|answer| answer.status().is_success()) {
                 return;
             }
@@ -363,7 +382,7 @@ impl Keeper {
 
 fn is_killed(status: ExitStatus) -> bool {
     use std::os::unix::process::ExitStatusExt;
-    status.signal().is_some()
+    status.signal() == Some(Signal::KILL.as_raw())
 }
 
 fn signal(child: &Child, signal: Signal) {

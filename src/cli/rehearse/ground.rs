@@ -42,6 +42,10 @@ impl Ground {
         }
     }
 
+    pub(super) const fn is_postgres(&self) -> bool {
+        matches!(self, Self::Postgres(_))
+    }
+
     /// The address behind which the database is, if a wire can be put before it: one host, in
     /// clear text.
     pub(super) async fn far_end(&self) -> Option<SocketAddr> {
@@ -50,7 +54,10 @@ impl Ground {
         };
         let url = reqwest::Url::parse(url.expose()).ok()?;
         let mut parameters = url.query_pairs();
-        if parameters.any(|(name, _)| name.starts_with("ssl") || name == "host") {
+        let hides = |name: &str, value: &str| {
+            name == "host" || name.starts_with("ssl") && (name, value) != ("sslmode", "disable")
+        };
+        if parameters.any(|(name, value)| hides(&name, &value)) {
             return None;
         }
         let (host, port) = (url.host_str()?, url.port().unwrap_or(5432));

@@ -38,7 +38,8 @@ use crate::simulator::history::Progress;
 #[derive(Debug, Args)]
 pub(super) struct Rehearse {
     /// The first seed: it decides who writes what, what is delivered how often, and what breaks.
-    #[arg(long, value_name = "S", default_value_t = 1)]
+    #[arg(long, value_name = "S", default_value_t = 1,
+          value_parser = clap::value_parser!(u64).range(..=u64::MAX / 2))]
     seed: u64,
     /// How many seeds, one after the other.
     #[arg(
@@ -49,8 +50,8 @@ pub(super) struct Rehearse {
     )]
     seeds: u64,
     /// Seed after seed for so long.
-    #[arg(long, value_name = "M")]
-    minutes: Option<u64>,
+    #[arg(long, value_name = "M", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    minutes: Option<u32>,
     /// How many nodes share the ledger.
     #[arg(long, value_name = "K", default_value_t = 2)]
     nodes: usize,
@@ -75,12 +76,14 @@ pub(super) struct Rehearse {
     report: Option<PathBuf>,
     /// Crash at every named point of the program, or at those whose name contains this.
     #[cfg(feature = "failpoints")]
-    #[arg(long, value_name = "POINT", num_args = 0..=1, default_missing_value = "")]
+    #[arg(long, value_name = "POINT", num_args = 0..=1, default_missing_value = "",
+          conflicts_with_all = ["seeds", "minutes", "plan", "report", "soak"])]
     crash_points: Option<String>,
     /// Switch off every guard in turn, or those whose name contains this, and see whether that is
     /// found.
     #[cfg(feature = "sabotage")]
-    #[arg(long, value_name = "GUARD", num_args = 0..=1, default_missing_value = "")]
+    #[arg(long, value_name = "GUARD", num_args = 0..=1, default_missing_value = "",
+          conflicts_with_all = ["seeds", "minutes", "plan", "report", "soak", "crash_points"])]
     guards: Option<String>,
     /// The verdict as JSON, and nothing else, on stdout.
     #[arg(long)]
@@ -97,21 +100,20 @@ impl Rehearse {
 
     #[expect(clippy::print_stdout, reason = "what the command is for")]
     async fn rehearse(self) -> Result<ExitCode, String> {
-        let setup = self.setup()?;
-        let has_wire = setup.ground.far_end().await.is_some();
+        let setup = self.setup().await?;
         if self.show_plan {
-            let plan = self.plan(self.seed, has_wire)?;
+            let plan = self.plan(self.seed, &setup)?;
             let shown = serde_json::to_string_pretty(&plan).map_err(|error| error.to_string())?;
             println!("{shown}");
             return Ok(ExitCode::SUCCESS);
         }
         let mut interrupt = Interrupt::listen()?;
-        let work = self.work(&setup, has_wire);
+        let work = self.work(&setup);
         interrupt.stops(&setup.stop, work).await
     }
 
     #[expect(clippy::print_stdout, reason = "what the command is for")]
-    async fn work(&self, setup: &Setup, has_wire: bool) -> Result<ExitCode, String> {
+    async fn work(&self, setup: &Setup) -> Result<ExitCode, String> {
         #[cfg(feature = "failpoints")]
         if let Some(only) = &self.crash_points {
             return self.crash(setup, only).await;
@@ -123,7 +125,7 @@ impl Rehearse {
         if let Some(messages) = self.soak {
             return self.soak(setup, messages).await;
         }
-        let tally = self.all(setup, has_wire).await?;
+        let (tally, ended) = self.all(setup).await;
         if let Some(path) = &self.report {
             let page = page::page(&tally, setup.ground.as_str(), self.nodes);
             let written = std::fs::write(path, page);
@@ -133,13 +135,17 @@ impl Rehearse {
             true => println!("{}", tally.json(setup.ground.as_str(), self.nodes)),
             false => print!("{}", tally.words()),
         }
-        Ok(match tally.is_clean() {
-            true => ExitCode::SUCCESS,
-            false => ExitCode::FAILURE,
-        })
+        match (tally.is_clean(), ended) {
+            (false, ended) => {
+                ended.err().iter().for_each(|text| complain(text));
+                Ok(ExitCode::FAILURE)
+            }
+            (true, Err(text)) => Err(text),
+            (true, Ok(())) => Ok(ExitCode::SUCCESS),
+        }
     }
 
-    fn setup(&self) -> Result<Setup, String> {
+    async fn setup(&self) -> Result<Setup, String> {
         if !(1..=NODES_MAX).contains(&self.nodes) {
             return Err(format!(
                 "--nodes: expected 1 to {NODES_MAX}, found {}",
@@ -147,8 +153,10 @@ impl Rehearse {
             ));
         }
         let program = std::env::current_exe();
+        let ground = Ground::parse(self.store.as_ref())?;
         Ok(Setup {
-            ground: Ground::parse(self.store.as_ref())?,
+            store_end: ground.far_end().await,
+            ground,
             nodes: self.nodes,
             program: program.map_err(|error| format!("where is this binary? {error}"))?,
             more: Vec::new(),
@@ -157,7 +165,8 @@ impl Rehearse {
         })
     }
 
-    fn plan(&self, seed: u64, has_wire: bool) -> Result<FaultPlan, String> {
+    fn plan(&self, seed: u64, setup: &Setup) -> Result<FaultPlan, String> {
+        let has_wire = setup.store_end.is_some();
         let Some(path) = &self.plan else {
             return Ok(FaultPlan::draw(seed, self.nodes, has_wire));
         };
@@ -167,29 +176,55 @@ impl Rehearse {
         plan.map_err(|fault| format!("--plan: {}: {fault}", path.display()))
     }
 
-    async fn all(&self, setup: &Setup, has_wire: bool) -> Result<Tally, String> {
+    /// All runs, or those that were over when something came in between.
+    async fn all(&self, setup: &Setup) -> (Tally, Result<(), String>) {
         let began = setup.clock.boottime();
         let limit = self
             .minutes
-            .map(|minutes| Duration::from_secs(minutes * 60));
+            .map(|minutes| Duration::from_secs(60) * minutes);
         let bar = Bar::new(self.seeds, limit);
+        if setup.store_end.is_none() && setup.ground.is_postgres() {
+            bar.tell("no fault at the wire to the database: it speaks TLS, or has several hosts");
+        }
         let mut tally = Tally::default();
-        for seed in self.seed.. {
-            let done = seed - self.seed;
+        let mut ended = Ok(());
+        for (done, seed) in (self.seed..).enumerate() {
+            let done = done as u64;
             let elapsed = setup.clock.boottime() - began;
             let over = limit.map_or(done >= self.seeds, |limit| elapsed >= limit);
             if over && done > 0 {
                 break;
             }
-            let plan = self.plan(seed, has_wire)?;
             bar.begin(seed, elapsed);
-            let mut watch = |progress: &_| bar.show(progress, &tally);
-            let played = play(&plan, None, setup, &mut watch).await?;
-            tally.add(played, self.again(seed));
+            ended = self.one(seed, setup, &mut tally, &bar).await;
+            if ended.is_err() {
+                break;
+            }
             bar.end_of(done + 1);
         }
         bar.finish();
-        Ok(tally)
+        (tally, ended)
+    }
+
+    async fn one(
+        &self,
+        seed: u64,
+        setup: &Setup,
+        tally: &mut Tally,
+        bar: &Bar,
+    ) -> Result<(), String> {
+        let plan = self.plan(seed, setup)?;
+        let failed = tally.failed().count();
+        let mut watch = |progress: &_| bar.show(progress, failed);
+        let played = play(&plan, None, setup, &mut watch).await?;
+        if let Some(left) = &played.left {
+            bar.tell(left);
+        }
+        if !played.report.is_clean() {
+            bar.tell(&format!("seed {seed}: {}", played.report));
+        }
+        tally.add(played, self.again(seed));
+        Ok(())
     }
 
     #[expect(clippy::print_stdout, reason = "what the command is for")]
@@ -231,16 +266,16 @@ impl Rehearse {
         let bar = plain_bar();
         let mut tell = |crash: &crashes::Crash| {
             if !self.json {
-                bar.suspend(|| println!("{}", crash.line()));
+                bar.suspend(|| println!("{}", crash.line(&self.rest())));
             }
         };
         let crashes = crashes::matrix(setup, self.seed, only, &bar, &mut tell).await?;
         bar.finish_and_clear();
         if self.json {
-            let points: Vec<_> = crashes.iter().map(crashes::Crash::json).collect();
+            let points: Vec<_> = crashes.iter().map(|c| c.json(&self.rest())).collect();
             println!("{}", serde_json::json!({ "points": points }));
         }
-        Ok(match crashes.iter().any(crashes::Crash::is_broken) {
+        Ok(match crashes.iter().any(crashes::Crash::has_failed) {
             true => ExitCode::FAILURE,
             false => ExitCode::SUCCESS,
         })
@@ -269,18 +304,26 @@ impl Rehearse {
 
     /// The command that repeats the run of a seed.
     fn again(&self, seed: u64) -> String {
-        let what = match &self.plan {
-            Some(path) => format!("--plan {}", path.display()),
-            None => format!("--seed {seed}"),
-        };
-        // The address may hold a password, so it is not repeated.
-        let store = self.store.as_ref().map(|_| " --store \"$HAPAX_STORE\"");
-        let nodes = self.nodes;
-        format!(
-            "hapax rehearse {what} --nodes {nodes}{}",
-            store.unwrap_or_default()
-        )
+        match &self.plan {
+            Some(path) => format!("hapax rehearse --plan '{}'{}", path.display(), self.rest()),
+            None => format!("hapax rehearse --seed {seed}{}", self.rest()),
+        }
     }
+
+    /// What every command that repeats something ends with.
+    fn rest(&self) -> String {
+        // The address may hold a password, so it is not repeated.
+        let store = match self.store.as_ref().map(Secret::expose) {
+            None | Some("sqlite") => "",
+            Some(_) => " --store \"$HAPAX_STORE\"",
+        };
+        format!(" --nodes {}{store}", self.nodes)
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "for the person who waits")]
+fn complain(text: &str) {
+    eprintln!("hapax: {text}");
 }
 
 fn plain_bar() -> ProgressBar {
@@ -316,14 +359,19 @@ impl Bar {
         self.bar.set_prefix(format!("seed {seed}"));
     }
 
-    fn show(&self, progress: &Progress, tally: &Tally) {
+    /// Says something at once, and not only at the end.
+    fn tell(&self, text: &str) {
+        self.bar.suspend(|| complain(text));
+    }
+
+    fn show(&self, progress: &Progress, failed: usize) {
         self.bar.set_message(format!(
             "{}: {} messages, {} deliveries, {} replies; {} runs went wrong",
             self.bar.prefix(),
             progress.messages,
             progress.deliveries,
             progress.replies,
-            tally.failed().count(),
+            failed,
         ));
         self.bar.tick();
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::accounts;
+use super::accounts::Admin;
 use super::fleet::{Doors, FarEnds, Fleet, Launch};
 use super::ground::Place;
 use super::settings::{APP_SECRET, Answers, TOKEN, VERIFY_TOKEN, of_node};
@@ -26,6 +26,8 @@ const SETTLE_MAX: Duration = Duration::from_secs(300);
 /// What a node's memory may grow by from the second quarter of a run to the last: a share, and
 /// what an allocator keeps for later.
 const GROWTH_MAX: f64 = 1.25;
+/// Of fewer looks nothing can be said.
+const SAMPLES_MIN: usize = 12;
 const SLACK_BYTES: f64 = 16.0 * 1024.0 * 1024.0;
 
 /// What is written.
@@ -52,16 +54,25 @@ pub(super) async fn soak(
     watch: &mut (dyn FnMut(&Progress) + Send),
 ) -> Result<Soaked, String> {
     let place = Place::make(&setup.ground)?;
+    let mut fleet = None;
     let soaked = tokio::select! {
-        soaked = soak_at(&place, load, setup, watch) => soaked,
+        soaked = soak_at(&place, &mut fleet, load, setup, watch) => soaked,
         () = setup.stop.cancelled() => Err("interrupted".to_owned()),
     };
-    place.destroy(&setup.clock).await?;
-    soaked
+    if let Some(fleet) = fleet {
+        fleet.kill().await;
+    }
+    let destroyed = place.destroy(&setup.clock).await;
+    match (soaked, destroyed) {
+        (soaked, Ok(())) => soaked,
+        (Ok(_), Err(left)) => Err(left),
+        (Err(fault), Err(left)) => Err(format!("{fault}\n{left}")),
+    }
 }
 
 async fn soak_at(
     place: &Place,
+    fleet: &mut Option<Fleet>,
     load: &Load,
     setup: &Setup,
     watch: &mut (dyn FnMut(&Progress) + Send),
@@ -76,7 +87,7 @@ async fn soak_at(
     let doors = doors(&graph, setup).await.map_err(failed)?;
     let rehearsal = Rehearsal::new(people(load, &doors), &graph, clock.clone());
     let rehearsal = rehearsal.map_err(|error| error.to_string())?;
-    let mut fleet = Fleet::start(launches(&doors, setup, place), clock).await?;
+    let nodes = fleet.insert(Fleet::start(launches(&doors, setup, place), clock).await?);
     let began = clock.boottime();
     let mut memory = vec![Vec::new(); setup.nodes];
     let mut report = {
@@ -84,15 +95,15 @@ async fn soak_at(
         let run = rehearsal.run(&never);
         tokio::pin!(run);
         let mut progress = rehearsal.watch();
-        let striker = fleet.pids();
+        let pid = nodes.pids();
         loop {
             tokio::select! {
                 report = &mut run => break report.map_err(|error| error.to_string())?,
-                fault = fleet.fault() => return Err(fault),
+                fault = nodes.fault() => return Err(fault),
                 () = clock.sleep(LOOK) => {
                     watch(&progress.borrow_and_update());
                     for (node, samples) in memory.iter_mut().enumerate() {
-                        samples.extend(striker(node).and_then(resident_bytes));
+                        samples.extend(pid(node).and_then(resident_bytes));
                     }
                 }
             }
@@ -101,7 +112,15 @@ async fn soak_at(
     let took = clock.boottime() - began;
     let left = settled(doors[0].admin.addr(), setup).await?;
     judge(&mut report, left, &memory);
-    fleet.stop().await?;
+    let fortunes = match fleet.take() {
+        Some(fleet) => fleet.stop().await?,
+        None => Vec::new(),
+    };
+    for (node, fortune) in fortunes.iter().enumerate() {
+        for crash in &fortune.crashes {
+            report.add(Breach::Crashed, format!("node {node}: {crash}"));
+        }
+    }
     graph.stop().await;
     Ok(Soaked {
         report,
@@ -153,15 +172,18 @@ fn launches(doors: &[Doors], setup: &Setup, place: &Place) -> Vec<Launch> {
 
 /// Waits until nothing is open; answers what is left then: messages, sends, dead letters.
 async fn settled(admin: SocketAddr, setup: &Setup) -> Result<(u64, u64, u64), String> {
+    let admin = Admin::at(admin, &setup.clock)?;
     let began = setup.clock.boottime();
     loop {
-        let open = accounts::open(admin).await;
+        let open = admin.open().await;
         let over = setup.clock.boottime() - began > SETTLE_MAX;
-        if open == Some((0, 0)) || over {
-            let (pending, open) = open.ok_or("the admin side does not answer")?;
-            return Ok((pending, open, accounts::dead_letters(admin).await?));
+        match open {
+            Ok((pending, open)) if over || (pending, open) == (0, 0) => {
+                return Ok((pending, open, admin.dead_letters().await?));
+            }
+            Err(error) if over => return Err(error),
+            Ok(_) | Err(_) => setup.clock.sleep(LOOK).await,
         }
-        setup.clock.sleep(LOOK).await;
     }
 }
 
@@ -175,6 +197,9 @@ fn judge(report: &mut Report, (pending, open, dead): (u64, u64, u64), memory: &[
     }
     for (node, samples) in memory.iter().enumerate() {
         let (early, late) = quarters(samples);
+        if samples.len() < SAMPLES_MIN {
+            continue;
+        }
         if late > early * GROWTH_MAX + SLACK_BYTES {
             let words = format!("node {node}: {} MB, then {} MB", mega(early), mega(late));
             report.add(Breach::Memory, words);
@@ -273,6 +298,8 @@ mod tests {
         assert_eq!(judged((0..100).map(|n| mega(40 + n)).collect()), 1);
         let settles = (0..100).map(|n| mega(60.min(40 + n)));
         assert_eq!(judged(settles.collect()), 0);
-        assert_eq!(judged(Vec::new()), 0);
+        for few in 0..SAMPLES_MIN as u64 {
+            assert_eq!(judged((0..few).map(|n| mega(100 * n)).collect()), 0);
+        }
     }
 }

@@ -1,12 +1,13 @@
 //! One run: a pretend WhatsApp, real nodes on one ledger, a plan of misfortunes, and the verdict.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::accounts;
+use super::accounts::Admin;
 use super::fleet::{Doors, FarEnds, Fleet, Launch};
 use super::ground::{Ground, Place};
 use super::settings::{APP_SECRET, Answers, TOKEN, VERIFY_TOKEN, of_node};
@@ -17,9 +18,10 @@ use crate::model::Secret;
 use crate::simulator::accounts::Accounts;
 use crate::simulator::acts::Variety;
 use crate::simulator::checker::{Breach, Report, Terms, check};
-use crate::simulator::faults::FaultPlan;
+use crate::simulator::faults::{Breakage, FaultPlan};
 use crate::simulator::graph::{Graph, GraphSettings};
 use crate::simulator::history::{History, Progress};
+use crate::simulator::record::Record;
 use crate::simulator::rehearsal::{Rehearsal, Settings};
 use crate::simulator::{Bot, Odds};
 
@@ -37,6 +39,8 @@ const PATIENCE: Duration = Duration::from_millis(400);
 #[derive(Clone)]
 pub(super) struct Setup {
     pub(super) ground: Ground,
+    /// The database, where a wire can be put before it.
+    pub(super) store_end: Option<SocketAddr>,
     pub(super) nodes: usize,
     /// Of the nodes' own binary.
     pub(super) program: PathBuf,
@@ -62,6 +66,8 @@ pub(super) struct Played {
         expect(dead_code, reason = "only then there is one")
     )]
     pub(super) blown: bool,
+    /// What of the ledger could not be taken away, in words.
+    pub(super) left: Option<String>,
     /// Where the nodes' logs were left, if something was wrong.
     pub(super) logs: Option<PathBuf>,
 }
@@ -88,14 +94,25 @@ pub(super) async fn play(
     watch: &mut (dyn FnMut(&Progress) + Send),
 ) -> Result<Played, String> {
     let place = Place::make(&setup.ground)?;
+    let mut fleet = None;
     let played = tokio::select! {
-        played = play_at(&place, plan, fuse, setup, watch) => played,
+        played = play_at(&place, &mut fleet, plan, fuse, setup, watch) => played,
         () = setup.stop.cancelled() => Err("interrupted".to_owned()),
     };
+    if let Some(fleet) = fleet {
+        fleet.kill().await;
+    }
     // Whatever came of it, nothing stays behind.
     let destroyed = place.destroy(&setup.clock).await;
-    let mut played = played?;
-    destroyed?;
+    let mut played = match (played, destroyed) {
+        (Ok(played), Ok(())) => played,
+        (Ok(mut played), Err(left)) => {
+            played.left = Some(left);
+            played
+        }
+        (Err(fault), Ok(())) => return Err(fault),
+        (Err(fault), Err(left)) => return Err(format!("{fault}\n{left}")),
+    };
     if !played.report.is_clean() {
         played.logs = Some(place.folder.keep());
     }
@@ -104,6 +121,7 @@ pub(super) async fn play(
 
 async fn play_at(
     place: &Place,
+    fleet: &mut Option<Fleet>,
     plan: &FaultPlan,
     fuse: Option<(String, String)>,
     setup: &Setup,
@@ -111,25 +129,30 @@ async fn play_at(
 ) -> Result<Played, String> {
     let began = setup.clock.boottime();
     let scene = Scene::set(plan, setup).await?;
+    let fuse_is_set = fuse.is_some();
     let launches = scene.launches(fuse, setup, place);
-    let mut fleet = Fleet::start(launches, &setup.clock).await?;
-    let struck = scene.act(plan, &mut fleet, setup, watch).await;
+    let nodes = fleet.insert(Fleet::start(launches, &setup.clock).await?);
+    let struck = scene.act(plan, nodes, setup, watch).await;
     let struck = struck.map_err(|fault| with_log(fault, place))?;
-    let accounts = scene.settle(&setup.clock).await?;
+    let mut accounts = scene.settle(&setup.clock).await?;
+    accounts.disturbed = disturbances(&struck);
+    if fuse_is_set {
+        // When it blows is not known; around that moment anything may be in doubt.
+        accounts.disturbed.push((began, setup.clock.boottime()));
+    }
     let mut report = scene
         .history
         .read(|record| check(record, &Terms::Recorded(accounts)));
     let timeline = scene.history.read(|record| Timeline::of(record, began));
-    let (mut starts, mut blown) = (0, false);
-    for node in 0..setup.nodes {
-        let fortune = fleet.fortune(node);
-        starts += fortune.starts;
-        blown |= fortune.blown;
-        for crash in fortune.crashes {
+    let fortunes = match fleet.take() {
+        Some(fleet) => fleet.stop().await?,
+        None => Vec::new(),
+    };
+    for (node, fortune) in fortunes.iter().enumerate() {
+        for crash in &fortune.crashes {
             report.add(Breach::Crashed, format!("node {node}: {crash}"));
         }
     }
-    fleet.stop().await?;
     scene.strike_set().await;
     read_logs(place, setup.nodes, &mut report);
     Ok(Played {
@@ -138,10 +161,33 @@ async fn play_at(
         report,
         struck,
         timeline,
-        starts,
-        blown,
+        starts: fortunes.iter().map(|fortune| fortune.starts).sum(),
+        blown: fortunes.iter().any(|fortune| fortune.blown),
+        left: None,
         logs: None,
     })
+}
+
+/// When a fault may have left a send without an answer.
+fn disturbances(struck: &[Struck]) -> Vec<(Duration, Duration)> {
+    let troubles = struck.iter().filter(|struck| match struck.fault.what {
+        Breakage::Kill
+        | Breakage::Pause
+        | Breakage::Restart
+        | Breakage::CutGraph
+        | Breakage::HoldGraph
+        | Breakage::CutStore
+        | Breakage::HoldStore
+        | Breakage::SlowStore => true,
+        Breakage::CutMeta
+        | Breakage::HoldMeta
+        | Breakage::CutBot
+        | Breakage::HoldBot
+        | Breakage::BotDown => false,
+    });
+    troubles
+        .map(|struck| (struck.began, struck.ended))
+        .collect()
 }
 
 /// A fault with the last lines that the first node wrote.
@@ -178,7 +224,7 @@ impl Scene {
         let far = FarEnds {
             bot: bot.addr(),
             graph: graph.addr(),
-            store: setup.ground.far_end().await,
+            store: setup.store_end,
         };
         let mut doors = Vec::new();
         for _ in 0..setup.nodes {
@@ -224,7 +270,7 @@ impl Scene {
         setup: &Setup,
         watch: &mut (dyn FnMut(&Progress) + Send),
     ) -> Result<Vec<Struck>, String> {
-        let never = CancellationToken::new();
+        let (never, over) = (CancellationToken::new(), CancellationToken::new());
         let writing = self.rehearsal.play(&never);
         let around = Around {
             fleet: fleet.striker(),
@@ -232,10 +278,15 @@ impl Scene {
             bot: &self.bot,
             history: &self.history,
             clock: &setup.clock,
+            over: &over,
+            bot_turn: tokio::sync::Mutex::default(),
         };
-        let written = async { writing.await.map_err(|error| error.to_string()) };
+        let written = async {
+            let written = writing.await.map_err(|error| error.to_string());
+            over.cancel();
+            written
+        };
         let broken = async { Ok::<_, String>(around.carry_out(plan).await) };
-        // Where nobody writes, nothing would break, for ever.
         let both = async { tokio::try_join!(written, broken) };
         tokio::pin!(both);
         let mut progress = self.history.watch();
@@ -249,22 +300,25 @@ impl Scene {
     }
 
     /// Waits until nothing is open and nothing is on its way; or for so long that what is still
-    /// open then is a breach.
+    /// open then is a breach. What the gateway says is of the moment at which the record ends.
     async fn settle(&self, clock: &Clock) -> Result<Accounts, String> {
-        let admin = self.doors[0].admin.addr();
+        let admin = Admin::at(self.doors[0].admin.addr(), clock)?;
         let began = clock.boottime();
         loop {
-            let open = accounts::open(admin).await;
-            if open == Some((0, 0)) {
+            let is_late = clock.boottime() - began > SETTLE_MAX;
+            if is_late || admin.open().await.is_ok_and(|open| open == (0, 0)) {
                 self.rehearsal.quiet().await;
-                // A receipt may have opened something again.
-                let fetched = accounts::fetch(admin).await?;
-                if (fetched.messages_pending, fetched.outgoing_open) == (0, 0) {
-                    return Ok(fetched);
+                let mark = self.history.read(Record::mark);
+                let fetched = admin.accounts().await;
+                let stands_still = mark == self.history.read(Record::mark);
+                match fetched {
+                    Ok(accounts) if is_late || stands_still && accounts.is_settled() => {
+                        return Ok(accounts);
+                    }
+                    Err(error) if is_late => return Err(error),
+                    // A receipt may have opened something again, or the node may be starting.
+                    Ok(_) | Err(_) => {}
                 }
-            }
-            if clock.boottime() - began > SETTLE_MAX {
-                return accounts::fetch(admin).await;
             }
             clock.sleep(LOOK).await;
         }

@@ -181,6 +181,7 @@ mod tests {
             },
             starts: 3,
             blown: false,
+            left: None,
             logs: None,
         }
     }

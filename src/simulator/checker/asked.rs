@@ -3,22 +3,18 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::order::is_answer;
+use super::order::{calls_about, is_answer};
 use super::sends::Fates;
 use super::{Breach, Report, place};
-use crate::simulator::accounts::Accounts;
+use crate::model::Tag;
+use crate::simulator::accounts::{Accounts, DeadLetter};
 use crate::simulator::record::{Asked, Mark, Record, Sent};
 use crate::simulator::reference::Reference;
 
 pub(super) fn check(record: &Record, accounts: &Accounts, report: &mut Report) {
     calls(record, report);
     let fates = Fates::of(record);
-    let mut asked: HashMap<usize, Vec<&Asked>> = HashMap::new();
-    for call in &record.calls {
-        for index in call.wamids.iter().filter_map(|w| record.message_index(w)) {
-            asked.entry(index).or_default().push(call);
-        }
-    }
+    let asked = calls_about(record);
     let mut effects: HashMap<usize, Effects<'_>> = HashMap::new();
     for sent in record.sends.iter().filter(|sent| sent.accepted) {
         let references = sent.text().split('\n').filter_map(Reference::parse);
@@ -28,7 +24,8 @@ pub(super) fn check(record: &Record, accounts: &Accounts, report: &mut Report) {
             effects.parts.entry(reference.part).or_default().push(sent);
         }
     }
-    let dead = Dead::of(accounts);
+    let dead = Dead::of(record, accounts, &fates);
+    given_up(record, accounts, report);
     for message in 0..record.messages.len() {
         let effects = effects.remove(&message).unwrap_or_default();
         let asked = asked.get(&message).map_or(&[][..], Vec::as_slice);
@@ -53,16 +50,49 @@ struct Dead<'a> {
 }
 
 impl<'a> Dead<'a> {
-    fn of(accounts: &'a Accounts) -> Self {
+    /// A letter of a send that arrived all the same makes up for nothing else.
+    fn of(record: &Record, accounts: &'a Accounts, fates: &Fates) -> Self {
+        let arrived: BTreeSet<String> = record
+            .sends
+            .iter()
+            .filter(|sent| sent.accepted && !fates.has_failed(sent))
+            .filter_map(|sent| Tag::parse(sent.tag.as_deref()?))
+            .map(|tag| tag.outgoing.to_string())
+            .collect();
+        let has_arrived = |letter: &DeadLetter| {
+            let name = letter.outgoing.as_ref();
+            name.is_some_and(|name| arrived.contains(name))
+        };
         let mut sends: HashMap<&str, usize> = HashMap::new();
         let letters = accounts.dead_letters.iter();
         for letter in letters.clone().filter(|letter| !letter.is_turn()) {
-            *sends.entry(&letter.turn).or_default() += 1;
+            if !has_arrived(letter) {
+                *sends.entry(&letter.turn).or_default() += 1;
+            }
         }
         let turns = letters.filter(|letter| letter.is_turn());
         Self {
             turns: turns.map(|letter| letter.turn.as_str()).collect(),
             sends,
+        }
+    }
+}
+
+/// A turn is given up where the bot has refused it, and nowhere else.
+fn given_up(record: &Record, accounts: &Accounts, report: &mut Report) {
+    let refused: BTreeSet<&str> = record
+        .calls
+        .iter()
+        .filter(|call| matches!(call.status, Some(400..=499)))
+        .map(|call| call.turn.as_str())
+        .collect();
+    for letter in accounts.dead_letters.iter().filter(|l| l.is_turn()) {
+        match refused.contains(letter.turn.as_str()) {
+            true => report.dead_turns += 1,
+            false => {
+                let words = format!("{} was given up, and the bot refused nothing", letter.turn);
+                report.add(Breach::Missing, words);
+            }
         }
     }
 }
@@ -110,15 +140,14 @@ fn some_effect(
             .any(|call| dead.turns.contains(call.turn.as_str()))
     };
     let Some(answer) = asked.iter().rev().find(|call| is_answer(call.status)) else {
-        let words = match (asked.is_empty(), is_dead_turn()) {
-            (true, _) => format!("the bot was never asked about {}", place()),
-            (false, true) => format!("{} was given up without an answer of the bot", place()),
-            (false, false) => format!("the bot never got to answer {}", place()),
+        let words = match asked.is_empty() {
+            true => format!("the bot was never asked about {}", place()),
+            false => format!("the bot never got to answer {}", place()),
         };
         return report.add(Breach::Missing, words);
     };
     match answer.status {
-        Some(400..=499) if is_dead_turn() => report.dead_turns += 1,
+        Some(400..=499) if is_dead_turn() => {}
         Some(400..=499) => {
             let words = format!("the bot refused {}, and no dead letter says so", place());
             report.add(Breach::Missing, words);

@@ -31,12 +31,7 @@ pub(super) fn check_replies(record: &Record, report: &mut Report) {
 /// The bot is asked in order, and about one message of a conversation at a time; what it said to
 /// a call that came to nothing does not count.
 pub(super) fn check_calls(record: &Record, report: &mut Report) {
-    let mut asked: HashMap<usize, Vec<&Asked>> = HashMap::new();
-    for call in &record.calls {
-        for index in call.wamids.iter().filter_map(|w| record.message_index(w)) {
-            asked.entry(index).or_default().push(call);
-        }
-    }
+    let asked = calls_about(record);
     let span = |message: usize| {
         let calls = asked.get(&message)?;
         let answered = calls.iter().filter(|call| is_answer(call.status));
@@ -55,6 +50,17 @@ pub(super) fn check_calls(record: &Record, report: &mut Report) {
         }
     }
     overlaps(record, report);
+}
+
+/// The calls about each message, in their order.
+pub(super) fn calls_about(record: &Record) -> HashMap<usize, Vec<&Asked>> {
+    let mut asked: HashMap<usize, Vec<&Asked>> = HashMap::new();
+    for call in &record.calls {
+        for index in call.wamids.iter().filter_map(|w| record.message_index(w)) {
+            asked.entry(index).or_default().push(call);
+        }
+    }
+    asked
 }
 
 /// Whether a status of the bot ends a turn: a reply, silence, or a refusal.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::*;
-use crate::model::OutgoingId;
+use crate::model::{OutgoingId, StoreId, Tag};
 use crate::simulator::accounts::{DeadLetter, Outgoing};
 use crate::simulator::record::{Asked, Asking, Mark, Sent, UnderWay};
 use crate::simulator::reference::Reference;
@@ -59,6 +59,7 @@ impl Story {
             began: 0,
             began_at: Duration::ZERO,
             ended: None,
+            ended_at: None,
             status: None,
             replies: 0,
             conversation: format!("cv_{}", &message[..1]),
@@ -69,7 +70,8 @@ impl Story {
     }
 
     fn say(&mut self, asking: Asking, status: u16, replies: usize) -> Mark {
-        self.record.said(asking, Some(status), replies);
+        self.record
+            .said(asking, Duration::ZERO, Some(status), replies);
         asking.number
     }
 
@@ -87,6 +89,11 @@ impl Story {
             parts: send.part.1,
         };
         let id = format!("{}/{}", send.outgoing, send.attempt);
+        let tag = Tag {
+            store: StoreId(1),
+            outgoing: OutgoingId(send.outgoing),
+            attempt: send.attempt,
+        };
         self.record.sent(Sent {
             at_order: 0,
             at: Duration::ZERO,
@@ -94,17 +101,22 @@ impl Story {
             recipient: send.to.to_owned(),
             body: json!({ "text": { "body": reference.to_string() } }),
             wamid: accepted.then_some(id),
-            tag: Some(format!("hapax:1:{}:{}", send.outgoing, send.attempt)),
+            tag: Some(tag.to_string()),
             accepted,
             refused,
+            is_clear: accepted || refused.is_some(),
             answers: Vec::new(),
             expected: false,
         });
+        self.outgoing(
+            send.outgoing,
+            if accepted { "sent" } else { "dead" },
+            "none",
+        );
     }
 
     fn accept(&mut self, message: &str, call: Mark, outgoing: i64) {
         self.send(&send(message, call, outgoing, 1), true, None);
-        self.outgoing(outgoing, "sent", "none");
     }
 
     fn outgoing(&mut self, id: i64, state: &str, rank: &str) {
@@ -114,6 +126,7 @@ impl Story {
             id,
             turn: String::new(),
             state: state.to_owned(),
+            attempt: 1,
             rank: rank.to_owned(),
         });
     }
@@ -138,6 +151,12 @@ impl Story {
             outgoing: outgoing.map(|id| OutgoingId(id).to_string()),
             reason: String::new(),
         });
+    }
+
+    /// Something was broken all the time.
+    fn disturb(&mut self) {
+        let second = Duration::from_secs(1);
+        self.accounts.disturbed.push((Duration::ZERO, second));
     }
 
     /// Every breach by name, with its count.
@@ -194,6 +213,7 @@ fn a_history_without_a_fault_is_clean() {
         story.reply("b2");
         story.dead("unsure", "turn_b2", Some(9));
         story.outgoing(9, "dead", "none");
+        story.disturb();
     });
     assert_eq!(found, []);
 }
@@ -250,18 +270,77 @@ fn a_message_that_came_to_nothing_is_missing() {
         story.outgoing(1, "dead", "none");
     });
     assert_eq!(failed_in_silence, [(Breach::Missing, 1)]);
+}
+
+#[test]
+fn a_dead_letter_that_the_wire_does_not_bear_out_is_missing() {
     let buried_alive = one(|story| {
         story.take("a1");
         story.reply("a1");
         story.dead("outgoing", "turn_a1", Some(1));
     });
     assert_eq!(buried_alive, [(Breach::Missing, 1)], "Meta refused nothing");
+    let too_soon = one(|story| {
+        story.take("a1");
+        let call = story.reply("a1");
+        story.send(&send("a1", call, 1, 1), false, Some(131_056));
+        story.dead("outgoing", "turn_a1", Some(1));
+    });
+    assert_eq!(
+        too_soon,
+        [(Breach::Missing, 1)],
+        "Meta said later, not never"
+    );
     let given_up = one(|story| {
         story.take("a1");
-        story.ask("a1", "turn_a1");
+        let asking = story.ask("a1", "turn_a1");
+        story.say(asking, 204, 0);
         story.dead("turn", "turn_a1", None);
     });
-    assert_eq!(given_up, [(Breach::Missing, 1)]);
+    assert_eq!(given_up, [(Breach::Missing, 1)], "the bot refused nothing");
+    let of_the_other_part = one(|story| {
+        story.take("a1");
+        let asking = story.ask("a1", "turn_a1");
+        let call = story.say(asking, 200, 2);
+        let mut first = send("a1", call, 1, 1);
+        first.part = (1, 2);
+        story.send(&first, true, None);
+        story.outgoing(1, "dead", "none");
+        story.dead("unsure", "turn_a1", Some(1));
+        story.disturb();
+    });
+    let missing = [(Breach::Missing, 1)];
+    assert_eq!(of_the_other_part, missing, "the first part has arrived");
+}
+
+#[test]
+fn a_doubt_that_nothing_explains_is_missing() {
+    let unsure = |story: &mut Story| {
+        story.take("a1");
+        story.reply("a1");
+        story.outgoing(1, "dead", "none");
+        story.dead("unsure", "turn_a1", Some(1));
+    };
+    assert_eq!(one(unsure), [(Breach::Missing, 1)], "nothing was broken");
+    let never_marked = one(|story| {
+        unsure(story);
+        story.disturb();
+        story.accounts.outgoing[0].attempt = 0;
+    });
+    assert_eq!(never_marked, [(Breach::Missing, 1)]);
+    let answered = one(|story| {
+        handled(story, "a1", 1);
+        story.outgoing(1, "dead", "none");
+        story.dead("unsure", "turn_a1", Some(1));
+    });
+    assert_eq!(answered, [(Breach::Missing, 1)], "Meta answered at once");
+    let mute = one(|story| {
+        handled(story, "a1", 1);
+        story.record.sends[0].is_clear = false;
+        story.outgoing(1, "dead", "none");
+        story.dead("unsure", "turn_a1", Some(1));
+    });
+    assert_eq!(mute, [], "Meta took it and never answered");
 }
 
 #[test]
@@ -451,9 +530,32 @@ fn what_receipts_told_must_be_known() {
         story.told("1/1", "failed", true);
         story.dead("outgoing", "turn_a1", Some(1));
     });
-    assert_eq!(failed, [(Breach::Receipt, 1)], "still said to be sent");
+    assert_eq!(failed, [(Breach::Receipt, 2)], "still said to be sent");
+    let unknown = one(|story| {
+        handled(story, "a1", 1);
+        story.accounts.outgoing.clear();
+    });
+    assert_eq!(unknown, [(Breach::Receipt, 1)], "the ledger forgot a send");
+    let not_closed = one(|story| {
+        handled(story, "a1", 1);
+        story.record.sends[0].is_clear = false;
+        story.dead("unsure", "turn_a1", Some(1));
+    });
+    assert_eq!(
+        not_closed,
+        [(Breach::Receipt, 1)],
+        "sent, and still a dead letter"
+    );
+    let failed_after_all = one(|story| {
+        handled(story, "a1", 1);
+        story.told("1/1", "delivered", true);
+        story.told("1/1", "failed", true);
+        story.outgoing(1, "sent", "delivered");
+    });
+    assert_eq!(failed_after_all, [], "the person has it");
     let buried = one(|story| {
         handled(story, "a1", 1);
+        story.record.sends[0].is_clear = false;
         story.told("1/1", "delivered", true);
         story.outgoing(1, "dead", "delivered");
         story.dead("unsure", "turn_a1", Some(1));

@@ -1,11 +1,12 @@
 //! Sends and receipts: nothing goes out again on a guess, and what Meta has told of a message is
 //! what the gateway knows of it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
 
 use super::{Breach, Report};
 use crate::model::{OutgoingId, Tag};
-use crate::simulator::accounts::{Accounts, rank};
+use crate::simulator::accounts::{Accounts, DeadLetter, rank};
 use crate::simulator::record::{Mark, Record, Sent, Told};
 
 pub(super) fn check(record: &Record, accounts: &Accounts, report: &mut Report) {
@@ -27,8 +28,68 @@ pub(super) fn check(record: &Record, accounts: &Accounts, report: &mut Report) {
         .iter()
         .map(|(id, sends)| (OutgoingId(*id).to_string(), sends.as_slice()))
         .collect();
+    for name in by_name.keys() {
+        if !accounts.outgoing.iter().any(|known| known.id == *name) {
+            report.add(
+                Breach::Receipt,
+                format!("{name} was sent, and is not known"),
+            );
+        }
+    }
     known(accounts, &by_name, &fates, report);
-    dead(accounts, &by_name, &fates, report);
+    let doubts = Doubts::of(record, accounts);
+    dead(accounts, &by_name, &fates, &doubts, report);
+}
+
+/// Meta's words for "later": they end no message.
+const LATER: [i64; 4] = [4, 80_007, 130_429, 131_056];
+/// What is broken may leave its mark on a send from so long before to so long after.
+const AROUND: Duration = Duration::from_millis(1500);
+
+/// When a send may have been left in doubt.
+struct Doubts<'a> {
+    disturbed: &'a [(Duration, Duration)],
+    /// When the bot first answered the call of a turn.
+    answered: HashMap<&'a str, Duration>,
+    attempts: HashMap<&'a str, u32>,
+}
+
+impl<'a> Doubts<'a> {
+    fn of(record: &'a Record, accounts: &'a Accounts) -> Self {
+        let mut answered = HashMap::new();
+        for call in &record.calls {
+            if let (Some(200), Some(at)) = (call.status, call.ended_at) {
+                answered.entry(call.turn.as_str()).or_insert(at);
+            }
+        }
+        let outgoing = accounts.outgoing.iter();
+        Self {
+            disturbed: &accounts.disturbed,
+            answered,
+            attempts: outgoing.map(|o| (o.id.as_str(), o.attempt)).collect(),
+        }
+    }
+
+    /// Whether anything explains that nobody knows what became of a send: Meta's own manners; or
+    /// something that was broken around it, or at least after the bot had answered.
+    fn explain(&self, letter: &DeadLetter, sends: &[(u32, &Sent)]) -> bool {
+        let name = letter.outgoing.as_deref().unwrap_or_default();
+        if self.attempts.get(name) == Some(&0) {
+            return false;
+        }
+        match sends.last() {
+            Some((_, sent)) if !sent.is_clear => true,
+            Some((_, sent)) => self
+                .disturbed
+                .iter()
+                .any(|(from, until)| sent.at + AROUND >= *from && sent.at <= *until + AROUND),
+            None => {
+                let answered = self.answered.get(letter.turn.as_str());
+                let after = |at: &Duration| self.disturbed.iter().any(|(_, end)| end >= at);
+                answered.is_some_and(after)
+            }
+        }
+    }
 }
 
 /// What Meta has told of each message, over all members of a group.
@@ -41,6 +102,8 @@ struct Fate {
     rank_tagged: u8,
     /// A `failed` of the whole message was posted first at this mark.
     failed: Option<Mark>,
+    /// It was told, to whoever listened, that the person has it.
+    arrived: bool,
     /// And was answered 200.
     failure_told: bool,
 }
@@ -66,6 +129,7 @@ impl Fates {
                 is_tagged,
                 ..
             } = *told;
+            fate.arrived |= rank(&key.status) >= rank("delivered");
             if key.status == "failed" {
                 if key.participant.is_none() {
                     fate.failed = Some(posted);
@@ -87,7 +151,8 @@ impl Fates {
 
     /// Whether Meta took it and never brought it to the person.
     pub(super) fn has_failed(&self, sent: &Sent) -> bool {
-        self.get(sent).failed.is_some()
+        let fate = self.get(sent);
+        fate.failed.is_some() && !fate.arrived
     }
 }
 
@@ -117,30 +182,32 @@ fn known(
 ) {
     for outgoing in &accounts.outgoing {
         let sends = by_name.get(&outgoing.id).copied().unwrap_or_default();
+        let (name, said) = (&outgoing.id, &outgoing.rank);
+        if outgoing.is_open() {
+            let words = format!("{name} still is {}", outgoing.state);
+            report.add(Breach::Unsettled, words);
+            continue;
+        }
         let told: Vec<Fate> = sends.iter().map(|(_, sent)| fates.get(sent)).collect();
         let is_sent = outgoing.state == "sent";
         let heard = |fate: &Fate| if is_sent { fate.rank } else { fate.rank_tagged };
         let rank_told = told.iter().map(heard).max().unwrap_or(0);
         let failure_told = told.iter().any(|fate| fate.failure_told);
-        let mut add = |words: String| report.add(Breach::Receipt, words);
-        let (name, said) = (&outgoing.id, &outgoing.rank);
+        let arrived = rank_told >= rank("delivered");
+        let never_sent = !sends.iter().any(|(_, sent)| sent.accepted);
+        let failed = !told.is_empty() && told.iter().all(Fate::was_called_failed);
+        let mut add = |words: String| report.add(Breach::Receipt, format!("{name} {words}"));
         if rank(said) < rank_told {
-            add(format!(
-                "{name} is said to be {said}, Meta told rank {rank_told}"
-            ));
+            add(format!("is said to be {said}, Meta told rank {rank_told}"));
         }
-        if is_sent && !sends.iter().any(|(_, sent)| sent.accepted) {
-            add(format!("{name} is said to be sent, and never was"));
+        if is_sent && never_sent {
+            add("is said to be sent, and never was".to_owned());
         }
-        if is_sent && !told.is_empty() && told.iter().all(Fate::was_called_failed) {
-            add(format!(
-                "{name} is said to be sent, Meta told it had failed"
-            ));
+        if is_sent && failed {
+            add("is said to be sent, Meta told it had failed".to_owned());
         }
-        if outgoing.state == "dead" && rank_told > 0 && !failure_told {
-            add(format!(
-                "{name} is said to be dead, Meta told it had gone out"
-            ));
+        if !is_sent && (arrived || rank_told > 0 && !failure_told) {
+            add("is said to be dead, Meta told it had gone out".to_owned());
         }
     }
 }
@@ -149,20 +216,37 @@ fn dead(
     accounts: &Accounts,
     by_name: &HashMap<String, &[(u32, &Sent)]>,
     fates: &Fates,
+    doubts: &Doubts<'_>,
     report: &mut Report,
 ) {
+    let sent: HashSet<&str> = accounts
+        .outgoing
+        .iter()
+        .filter(|outgoing| outgoing.state == "sent")
+        .map(|outgoing| outgoing.id.as_str())
+        .collect();
     for letter in accounts.dead_letters.iter().filter(|l| !l.is_turn()) {
         let name = letter.outgoing.as_deref().unwrap_or_default();
         let sends = by_name.get(name).copied().unwrap_or_default();
+        if sent.contains(name) {
+            let words = format!("{name} is sent, and its dead letter is still open");
+            report.add(Breach::Receipt, words);
+        }
         if letter.is_unsure() {
             report.unsure += 1;
+            if !doubts.explain(letter, sends) {
+                let words = format!("{name} is said to be unsure, and nothing explains it");
+                report.add(Breach::Missing, words);
+            }
             continue;
         }
         report.dead_sends += 1;
-        let is_borne_out =
-            |(_, sent): &(u32, &Sent)| sent.refused.is_some() || fates.get(sent).failed.is_some();
-        if !sends.iter().any(is_borne_out) {
-            let words = format!("{name} is a dead letter, and Meta refused nothing");
+        let is_borne_out = |(_, sent): &(u32, &Sent)| {
+            let is_final = sent.refused.is_some_and(|code| !LATER.contains(&code));
+            is_final || fates.get(sent).failed.is_some()
+        };
+        if !sends.last().is_some_and(is_borne_out) {
+            let words = format!("{name} is a dead letter, and Meta refused nothing for good");
             report.add(Breach::Missing, words);
         }
     }

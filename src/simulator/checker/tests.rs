@@ -50,6 +50,7 @@ fn reply(record: &mut Record, to: &str, text: &str) {
         tag: None,
         accepted: true,
         refused: None,
+        is_clear: true,
         answers: Vec::new(),
         expected: false,
     });

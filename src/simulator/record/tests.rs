@@ -23,6 +23,7 @@ fn reply(to: &str, text: &str) -> Sent {
         tag: None,
         accepted: true,
         refused: None,
+        is_clear: true,
         answers: Vec::new(),
         expected: false,
     }
