@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::{Attempt, Backoff, FailureClass, SendVerdict};
+use crate::model::{Backoff, FailureClass, SendVerdict};
 use crate::store::SendResult;
 
 /// When a send is tried again, and when it is a dead letter.
@@ -43,11 +43,12 @@ impl SendPolicy {
         }
     }
 
-    /// What to settle after the `attempt`-th send of an outgoing of this `age`.
+    /// What to settle after a send of an outgoing of this `age`. `in_a_row`: which verdict of its
+    /// kind in a row this is, from 1.
     pub(super) fn conclude(
         &self,
         verdict: SendVerdict,
-        attempt: Attempt,
+        in_a_row: u32,
         age: Duration,
     ) -> SendResult {
         let too_old = age >= self.retry_max;
@@ -72,7 +73,7 @@ impl SendPolicy {
                 }
             }
             SendVerdict::Unreachable { reason } => SendResult::Retry {
-                after: self.backoff().wait(attempt, 0),
+                after: self.backoff().wait(in_a_row, 0),
                 reason,
             },
             SendVerdict::Rejected {
@@ -83,7 +84,7 @@ impl SendPolicy {
             } => {
                 let after = after
                     .unwrap_or_default()
-                    .max(self.pair_rate().wait(attempt, 0));
+                    .max(self.pair_rate().wait(in_a_row, 0));
                 SendResult::Retry { after, reason }
             }
             SendVerdict::Rejected {
@@ -94,7 +95,7 @@ impl SendPolicy {
             } => {
                 let wait = after
                     .unwrap_or_default()
-                    .max(self.backoff().wait(attempt, 0));
+                    .max(self.backoff().wait(in_a_row, 0));
                 SendResult::PauseNumber { wait, reason }
             }
             SendVerdict::Rejected {
@@ -129,18 +130,18 @@ mod tests {
         }
     }
 
-    fn conclude(verdict: SendVerdict, attempt: Attempt) -> SendResult {
-        POLICY.conclude(verdict, attempt, Duration::ZERO)
+    fn conclude(verdict: SendVerdict, in_a_row: u32) -> SendResult {
+        POLICY.conclude(verdict, in_a_row, Duration::ZERO)
     }
 
     /// The first waits after these failures, in milliseconds.
-    fn waits(policy: &SendPolicy, verdict: &SendVerdict, attempts: Attempt) -> Vec<u128> {
-        let wait = |attempt| match policy.conclude(verdict.clone(), attempt, Duration::ZERO) {
+    fn waits(policy: &SendPolicy, verdict: &SendVerdict, times: u32) -> Vec<u128> {
+        let wait = |in_a_row| match policy.conclude(verdict.clone(), in_a_row, Duration::ZERO) {
             SendResult::Retry { after, .. } => after.as_millis(),
             SendResult::PauseNumber { wait, .. } => wait.as_millis(),
             other => panic!("{other:?}"),
         };
-        (1..=attempts).map(wait).collect()
+        (1..=times).map(wait).collect()
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod conclude;
 mod healthy;
 mod pace;
+mod setbacks;
 mod underway;
 
 use std::sync::atomic::AtomicBool;
@@ -18,6 +19,7 @@ use tracing::{error, info, warn};
 pub use self::conclude::SendPolicy;
 use self::healthy::Healthy;
 use self::pace::Pace;
+use self::setbacks::Setbacks;
 use self::underway::Underway;
 use crate::clock::Clock;
 use crate::crash_point::{self, Point};
@@ -65,6 +67,7 @@ pub struct Sender {
     parts: SenderParts,
     settings: SenderSettings,
     pace: Mutex<Pace>,
+    setbacks: Mutex<Setbacks>,
     underway: Arc<Underway>,
 }
 
@@ -72,7 +75,7 @@ pub struct Sender {
 const POLL: Duration = Duration::from_secs(1);
 /// The shortest wait after a look that found nothing to send, whatever the store says is due.
 const PAUSE_MIN: Duration = Duration::from_millis(5);
-/// The wait after a failed look at the store.
+/// The wait after a failed look at the store, and while the lease is over.
 const AFTER_ERROR: Duration = Duration::from_millis(200);
 /// How often a settlement is tried again. What stays unsettled becomes unsure, as if the answer
 /// of its send had been lost.
@@ -86,6 +89,7 @@ impl Sender {
             parts,
             settings,
             pace,
+            setbacks: Mutex::default(),
             underway: Arc::new(Underway::default()),
         })
     }
@@ -100,6 +104,12 @@ impl Sender {
             let Some(Ok(first)) = stop.run_until_cancelled(slot).await else {
                 break;
             };
+            if !self.is_entitled() {
+                // What would be marked now could not be sent, and would be marked again and again.
+                let pause = self.parts.clock.sleep(AFTER_ERROR);
+                stop.run_until_cancelled(pause).await;
+                continue;
+            }
             // Registered before the look, so that nothing that becomes due after it is missed.
             changed.mark_unchanged();
             let sends = match self.take(1 + slots.available_permits()).await {
@@ -189,6 +199,11 @@ impl Sender {
         Ok(())
     }
 
+    fn is_entitled(&self) -> bool {
+        let membership = &self.parts.membership;
+        membership.is_entitled(membership.node())
+    }
+
     async fn take(&self, slots: usize) -> Result<Sends, StoreError> {
         let now = self.parts.clock.boottime();
         let request = SendRequest {
@@ -240,9 +255,9 @@ impl Sender {
         // Paused since the mark: the call was not made, and saying so settles it.
         let result = if self.parts.membership.is_entitled(sending.node) {
             let verdict = self.call(&sending).await;
-            self.settings
-                .policy
-                .conclude(verdict, sending.attempt, sending.age)
+            let in_a_row = self.setbacks().count(sending.id, &verdict);
+            let policy = &self.settings.policy;
+            policy.conclude(verdict, in_a_row, sending.age)
         } else {
             let reason = "the lease was over before the call".to_owned();
             SendResult::Retry {
@@ -337,6 +352,10 @@ impl Sender {
     fn until(&self, due: Option<Duration>) -> Duration {
         let refill = self.pace().refill().unwrap_or(PAUSE_MIN);
         due.unwrap_or(POLL).max(refill).min(POLL)
+    }
+
+    fn setbacks(&self) -> std::sync::MutexGuard<'_, Setbacks> {
+        self.setbacks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn pace(&self) -> std::sync::MutexGuard<'_, Pace> {

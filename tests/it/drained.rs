@@ -46,7 +46,12 @@ async fn a_turn_that_runs_at_the_signal_finishes_before_the_exit_and_nothing_new
     let gate = Gate::closed();
     bot.next(Answer::Status(200).held_by(&gate));
     let url = bot.url();
-    let drain = [("HAPAX_WORKER_DRAIN_TIMEOUT", "10m")];
+    let drain = [
+        ("HAPAX_WORKER_DRAIN_TIMEOUT", "10m"),
+        // On a machine that stands still for a second, a short lease would be over, and the turn
+        // would be taken up again.
+        ("HAPAX_NODE_LEASE_TTL", "60s"),
+    ];
     let mut node = forwarding(&world, &url, &drain).await;
     let meta = world.meta(&node);
     say(&world, &meta, &person(1), "under way").await;
