@@ -84,8 +84,18 @@ impl Gateway {
             Some(_) => "your own",
             None => loaded.config.handler.as_str(),
         };
-        match begin(&loaded, self.handler).await {
-            Ok(running) => attend(running, &loaded, handler).await,
+        // Listened for before anything is served: whoever asks it to end must be heard from then on.
+        let mut signals = match Signals::listen() {
+            Ok(signals) => signals,
+            Err(error) => return fault(&format!("signals: {error}")),
+        };
+        let begun = tokio::select! {
+            begun = begin(&loaded, self.handler) => begun,
+            // Nothing has been taken yet.
+            () = signals.next() => return ExitCode::SUCCESS,
+        };
+        match begun {
+            Ok(running) => attend(running, &loaded, handler, signals).await,
             Err(StartError::Store(error @ crate::store::StoreError::Fatal(_))) => {
                 error!(%error, "could not start");
                 ExitCode::from(EXIT_STORE)
@@ -132,14 +142,12 @@ async fn begin(loaded: &Loaded, handler: Option<Arc<dyn Handler>>) -> Result<Run
     .await
 }
 
-async fn attend(running: Running, loaded: &Loaded, handler: &str) -> ExitCode {
-    let (mut terminate, mut interrupt) = match (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    ) {
-        (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
-        (Err(error), _) | (_, Err(error)) => return fault(&format!("signals: {error}")),
-    };
+async fn attend(
+    running: Running,
+    loaded: &Loaded,
+    handler: &str,
+    mut signals: Signals,
+) -> ExitCode {
     announce(&running, loaded, handler);
     tokio::select! {
         reason = running.failed() => {
@@ -147,21 +155,36 @@ async fn attend(running: Running, loaded: &Loaded, handler: &str) -> ExitCode {
                              process ends, and what was acknowledged is on disk");
             return ExitCode::from(EXIT_STORE);
         }
-        () = either(&mut terminate, &mut interrupt) => {}
+        () = signals.next() => {}
     }
     tokio::select! {
         () = running.drain() => ExitCode::SUCCESS,
-        () = either(&mut terminate, &mut interrupt) => {
+        () = signals.next() => {
             error!("a second signal: ended at once; leases and receipts will tell the rest");
             ExitCode::from(EXIT_AT_ONCE)
         }
     }
 }
 
-async fn either(one: &mut Signal, other: &mut Signal) {
-    tokio::select! {
-        _ = one.recv() => {}
-        _ = other.recv() => {}
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }
 
