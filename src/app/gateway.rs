@@ -84,7 +84,7 @@ impl Gateway {
             Some(_) => "your own",
             None => loaded.config.handler.as_str(),
         };
-        // Listened for before anything is served: whoever asks it to end must be heard from then on.
+        // Listened for before anything is served: from then on whoever asks it to end is heard.
         let mut signals = match Signals::listen() {
             Ok(signals) => signals,
             Err(error) => return fault(&format!("signals: {error}")),

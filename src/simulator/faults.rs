@@ -165,8 +165,8 @@ impl Breakage {
         }
     }
 
-    /// The longest that a plan may ask for. Beyond it something ends that must not be mistaken for a
-    /// broken promise: Meta's attempts, the turn's, or the wait for a late call.
+    /// The longest that a plan may ask for. Beyond it something ends that must not be mistaken for
+    /// a broken promise: Meta's attempts, the turn's, or the wait for a late call.
     const fn longest(self) -> Duration {
         match self {
             Self::Pause | Self::HoldGraph => Duration::from_millis(1500),
