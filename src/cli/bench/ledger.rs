@@ -7,7 +7,7 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use crate::app::store;
-use crate::cli::throwaway;
+use crate::cli::throwaway::{self, Purpose};
 use crate::clock::Clock;
 use crate::config::{self, Sources, StoreConfig, StoreUrl};
 use crate::model::Secret;
@@ -67,7 +67,7 @@ impl Ledgers {
             if !matches!(config.url, StoreUrl::Postgres(_)) {
                 return Err("--store: expected postgres://…; SQLite is always measured".to_owned());
             }
-            config.postgres.schema = throwaway::schema()?;
+            config.postgres.schema = throwaway::schema(Purpose::Bench)?;
             all.push(Ledger {
                 engine: Engine::Postgres,
                 config,

@@ -7,7 +7,7 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use crate::app::store;
-use crate::cli::throwaway;
+use crate::cli::throwaway::{self, Purpose};
 use crate::clock::Clock;
 use crate::config::{self, Sources, StoreConfig, StoreUrl};
 use crate::model::Secret;
@@ -85,7 +85,7 @@ impl Place {
         sources.env.retain(|(name, _)| !name.starts_with("HAPAX_"));
         sources.env.push(("HAPAX_STORE".to_owned(), url.clone()));
         let mut store = config::load_store(sources).map_err(|faults| faults.to_string())?;
-        store.postgres.schema = throwaway::schema()?;
+        store.postgres.schema = throwaway::schema(Purpose::Rehearsal)?;
         Ok(Self {
             folder,
             store,

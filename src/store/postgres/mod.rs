@@ -99,8 +99,8 @@ struct Lanes {
     settlements: Lane<Settling>,
 }
 
-/// How the name of a schema begins that is made to be thrown away.
-pub const THROWAWAY_PREFIX: &str = "hapax_bench_";
+/// How the name of a schema begins that is made to be thrown away: by a bench, by a rehearsal.
+pub const THROWAWAY_PREFIXES: [&str; 2] = ["hapax_bench_", "hapax_rehearsal_"];
 
 /// Ends of turns and settlements that may wait; who has one more waits for room.
 const STAGE_QUEUE: usize = 1024;
@@ -201,12 +201,13 @@ impl PostgresStore {
     ///
     /// # Errors
     /// [`StoreError::Refused`] for every schema whose name does not begin with
-    /// [`THROWAWAY_PREFIX`]; the database can't be reached, or refuses. Nothing is dropped then.
+    /// [`THROWAWAY_PREFIXES`]; the database can't be reached, or refuses. Nothing is dropped then.
     pub async fn destroy_throwaway(
         settings: &PostgresSettings,
         clock: &Clock,
     ) -> Result<(), StoreError> {
-        if !settings.schema.starts_with(THROWAWAY_PREFIX) {
+        let begins = |prefix: &&str| settings.schema.starts_with(*prefix);
+        if !THROWAWAY_PREFIXES.iter().any(begins) {
             let reason = format!("{} is not a schema to throw away", settings.schema);
             return Err(StoreError::Refused(reason));
         }

@@ -486,7 +486,7 @@ async fn only_what_was_made_to_be_thrown_away_is_destroyed() {
     let used = Schema::new();
     let throwaway = Schema {
         url: used.url.clone(),
-        name: format!("{THROWAWAY_PREFIX}{}", used.name),
+        name: format!("{}{}", THROWAWAY_PREFIXES[1], used.name),
     };
     let clock = Clock::system();
     for (schema, goes) in [(&used, false), (&throwaway, true), (&throwaway, true)] {
