@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::clock::Clock;
-use crate::simulator::{Port, Wire};
+use crate::simulator::{Breach, Port, Report, Wire};
 
 /// How long a start may take, a database that is away included.
 const START_MAX: Duration = Duration::from_secs(60);
@@ -174,8 +174,9 @@ impl Fleet {
         self.keepers.shutdown().await;
     }
 
-    /// Ends all of them in order; answers what has happened to each by itself.
-    pub(super) async fn stop(mut self) -> Result<Vec<Fortune>, String> {
+    /// Ends all of them in order; answers what has happened to each by itself. Who crashed is in
+    /// the report.
+    pub(super) async fn stop(mut self, report: &mut Report) -> Result<Vec<Fortune>, String> {
         let mut ends = Vec::new();
         for orders in &self.orders {
             let (done, is_done) = oneshot::channel();
@@ -194,7 +195,13 @@ impl Fleet {
             let fortune = fortune.lock().unwrap_or_else(PoisonError::into_inner);
             fortune.clone()
         };
-        Ok(self.fortunes.iter().map(fortune).collect())
+        let fortunes: Vec<Fortune> = self.fortunes.iter().map(fortune).collect();
+        for (node, fortune) in fortunes.iter().enumerate() {
+            for crash in &fortune.crashes {
+                report.add(Breach::Crashed, format!("node {node}: {crash}"));
+            }
+        }
+        Ok(fortunes)
     }
 }
 

@@ -112,14 +112,8 @@ async fn soak_at(
     let took = clock.boottime() - began;
     let left = settled(doors[0].admin.addr(), setup).await?;
     judge(&mut report, left, &memory);
-    let fortunes = match fleet.take() {
-        Some(fleet) => fleet.stop().await?,
-        None => Vec::new(),
-    };
-    for (node, fortune) in fortunes.iter().enumerate() {
-        for crash in &fortune.crashes {
-            report.add(Breach::Crashed, format!("node {node}: {crash}"));
-        }
+    if let Some(fleet) = fleet.take() {
+        fleet.stop(&mut report).await?;
     }
     graph.stop().await;
     Ok(Soaked {

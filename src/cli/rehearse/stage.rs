@@ -145,14 +145,9 @@ async fn play_at(
         .read(|record| check(record, &Terms::Recorded(accounts)));
     let timeline = scene.history.read(|record| Timeline::of(record, began));
     let fortunes = match fleet.take() {
-        Some(fleet) => fleet.stop().await?,
+        Some(fleet) => fleet.stop(&mut report).await?,
         None => Vec::new(),
     };
-    for (node, fortune) in fortunes.iter().enumerate() {
-        for crash in &fortune.crashes {
-            report.add(Breach::Crashed, format!("node {node}: {crash}"));
-        }
-    }
     scene.strike_set().await;
     read_logs(place, setup.nodes, &mut report);
     Ok(Played {
