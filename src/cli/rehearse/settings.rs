@@ -28,7 +28,7 @@ const SCALED: [(&str, &str); 20] = [
     ("HAPAX_STORE_LOCK_TIMEOUT", "3s"),
     ("HAPAX_STORE_CONNECTIONS", "4"),
     ("HAPAX_WORKER_DRAIN_TIMEOUT", "1s"),
-    ("HAPAX_RETENTION_EVERY", "1s"),
+    ("HAPAX_RETENTION_EVERY", "100ms"),
 ];
 
 /// What answers.
