@@ -41,11 +41,17 @@ pub enum Method {
     ExpireUnsure,
     /// What is old is forgotten. Passed only by the node that has the duty.
     Prune,
+    /// The right to make an AI thread is given. Passed only where it was.
+    ClaimThread,
+    /// An AI thread is stored, or kept as an orphan. Passed only where it was.
+    CompleteThread,
+    /// An AI thread is forgotten. Passed only where there was something to forget.
+    ForgetThread,
 }
 
 impl Method {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
         Self::Join,
         Self::Renew,
         Self::Leave,
@@ -61,6 +67,9 @@ impl Method {
         Self::Settle,
         Self::ExpireUnsure,
         Self::Prune,
+        Self::ClaimThread,
+        Self::CompleteThread,
+        Self::ForgetThread,
     ];
 
     const fn before(self) -> &'static str {
@@ -80,6 +89,9 @@ impl Method {
             Self::Settle => "settle.before_commit",
             Self::ExpireUnsure => "expire_unsure.before_commit",
             Self::Prune => "prune.before_commit",
+            Self::ClaimThread => "claim_thread.before_commit",
+            Self::CompleteThread => "complete_thread.before_commit",
+            Self::ForgetThread => "forget_thread.before_commit",
         }
     }
 
@@ -100,6 +112,9 @@ impl Method {
             Self::Settle => "settle.after_commit",
             Self::ExpireUnsure => "expire_unsure.after_commit",
             Self::Prune => "prune.after_commit",
+            Self::ClaimThread => "claim_thread.after_commit",
+            Self::CompleteThread => "complete_thread.after_commit",
+            Self::ForgetThread => "forget_thread.after_commit",
         }
     }
 }
@@ -196,12 +211,12 @@ fn crash() {
 
 /// The methods that have written in one transaction, each once.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Carried(u16);
+pub struct Carried(u32);
 
 impl Carried {
     /// This one has.
     pub const fn add(&mut self, method: Method) {
-        self.0 |= 1 << method as u16;
+        self.0 |= 1 << method as u32;
     }
 
     /// Passes what stands before the commit.
@@ -217,7 +232,7 @@ impl Carried {
     }
 
     fn methods(self) -> impl Iterator<Item = Method> {
-        let carries = move |method: &Method| self.0 & (1 << *method as u16) != 0;
+        let carries = move |method: &Method| self.0 & (1 << *method as u32) != 0;
         Method::ALL.into_iter().filter(carries)
     }
 }

@@ -21,6 +21,7 @@ pub mod sender;
 pub mod simulator;
 pub mod store;
 pub mod telemetry;
+pub mod threads;
 pub mod whatsapp;
 pub mod worker;
 

@@ -7,8 +7,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::StatusCode;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, AdminParts};
 use crate::clock::Clock;
@@ -23,6 +23,7 @@ use crate::model::{Backoff, Handler};
 use crate::sender::{SendPolicy, Sender, SenderParts, SenderSettings};
 use crate::store::{Membership, Policy, SharedStore, StoreError, Timing};
 use crate::telemetry::Metrics;
+use crate::threads::{self, ThreadParts, ThreadSettings};
 use crate::whatsapp::{AppSecrets, Graph, GraphSettings, VerifyTokens, signature};
 use crate::worker::{RetryPolicy, Worker, WorkerParts, WorkerSettings};
 
@@ -276,14 +277,27 @@ pub(super) fn limits(config: &Config) -> Limits {
     }
 }
 
-/// What the bot side serves until bots send through it.
-pub(super) fn bot_side() -> Router {
-    Router::new().fallback(|| async {
-        (
-            StatusCode::NOT_FOUND,
-            "nothing is served on the bot side in this version\n",
-        )
-    })
+/// What the bot side serves.
+pub(super) fn bot_side(
+    config: &Config,
+    store: SharedStore,
+    clock: Clock,
+    stop: CancellationToken,
+) -> Router {
+    let parts = ThreadParts {
+        store,
+        clock,
+        token: config.bot.token.clone(),
+        only_number: config.whatsapp.phone_number_id.clone(),
+        stop,
+    };
+    let settings = ThreadSettings {
+        create_timeout: config.thread.create_timeout,
+        wait_max: config.thread.wait_max,
+        body_timeout: config.public.body_timeout,
+        store_wait_max: config.store.wait_max,
+    };
+    threads::router(parts, settings)
 }
 
 pub(super) fn address(listener: &TcpListener) -> Result<SocketAddr, StartError> {

@@ -66,7 +66,7 @@ impl Listeners {
 pub struct Running {
     /// Where Meta's deliveries are taken.
     pub public: SocketAddr,
-    /// Where the bot's calls will be taken.
+    /// Where the bot's calls are taken.
     pub bot: SocketAddr,
     /// Where figures are shown.
     pub admin: SocketAddr,
@@ -143,9 +143,15 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Running, StartError>
         .senders
         .spawn(built.sender.run(stops.sender.clone()));
     let limits = build::limits(config);
+    let bot_side = build::bot_side(
+        config,
+        running.store.clone(),
+        clock.clone(),
+        stops.doors.clone(),
+    );
     for (listener, router) in [
         (listeners.public, built.ingress.router()),
-        (listeners.bot, build::bot_side()),
+        (listeners.bot, bot_side),
         (listeners.admin, built.admin),
     ] {
         let stop = stops.doors.clone();

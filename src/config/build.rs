@@ -1,14 +1,15 @@
 //! From texts to [`Config`]: one function a group of settings.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::keys::is_postgres;
 use super::reader::Reader;
 use super::settings::{
     AskConfig, AsyncFailover, Config, DoorConfig, ForwardConfig, ForwardDone, HandlerConfig,
     LogConfig, LogFormat, LogIdentifiers, NodeConfig, Pooler, PostgresConfig, PublicConfig,
-    RetentionConfig, SendConfig, StoreConfig, StoreUrl, TurnConfig, TurnPolicy, WhatsappConfig,
-    WorkerConfig,
+    RetentionConfig, SendConfig, StoreConfig, StoreUrl, ThreadConfig, TurnConfig, TurnPolicy,
+    WhatsappConfig, WorkerConfig,
 };
 use super::value::{self, Expected};
 use crate::model::{NumberId, Secret};
@@ -16,6 +17,8 @@ use crate::store::postgres::Address;
 
 /// How many turns run at once where no other setting tells.
 const WORKERS: usize = 64;
+/// The longest time that others wait for the thread of a caller that died.
+pub(super) const THREAD_CREATE_MAX: Duration = Duration::from_secs(600);
 
 // Where to get what must be set.
 const ACCESS_TOKEN: &str = "an access token, best a system user's, from Meta's Business settings";
@@ -40,6 +43,7 @@ pub(super) fn config(reader: &mut Reader) -> Config {
     let whatsapp = whatsapp(reader);
     let handler = handler(reader, &whatsapp.app_secret);
     let turn = turn(reader, &handler);
+    let thread = thread(reader, &turn);
     let worker = worker(reader, &handler);
     Config {
         public,
@@ -49,6 +53,7 @@ pub(super) fn config(reader: &mut Reader) -> Config {
         retention,
         handler,
         turn,
+        thread,
         worker,
         send: send(reader),
         node: node(reader),
@@ -211,6 +216,18 @@ fn turn(reader: &mut Reader, handler: &HandlerConfig) -> TurnConfig {
         policy: reader.value("turn.policy", |text| {
             value::word(text, &[("queue", TurnPolicy::Queue)])
         }),
+    }
+}
+
+/// The right to make a thread lasts for less than half of a turn, so that who comes after a caller
+/// that died still has time to make one.
+fn thread(reader: &mut Reader, turn: &TurnConfig) -> ThreadConfig {
+    let create_timeout = (turn.deadline.saturating_mul(2) / 5).min(THREAD_CREATE_MAX);
+    ThreadConfig {
+        create_timeout: reader
+            .optional("thread.create_timeout", value::duration)
+            .unwrap_or(create_timeout.max(Duration::from_millis(1))),
+        wait_max: reader.value("thread.wait_max", value::duration),
     }
 }
 

@@ -313,6 +313,8 @@ pub(super) const KEYS: &[Key] = &[
     ),
     open("turn.mark_read", "HAPAX_TURN_MARK_READ"),
     text("turn.policy", "HAPAX_TURN_POLICY", "queue"),
+    open("thread.create_timeout", "HAPAX_THREAD_CREATE_TIMEOUT"),
+    text("thread.wait_max", "HAPAX_THREAD_WAIT_MAX", "10s"),
     open("worker.concurrency", "HAPAX_WORKERS"),
     text("worker.drain_timeout", "HAPAX_WORKER_DRAIN_TIMEOUT", "30s"),
     text("send.concurrency", "HAPAX_SEND_CONCURRENCY", "32"),

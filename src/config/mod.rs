@@ -21,8 +21,8 @@ pub use render::render;
 pub use settings::{
     AskConfig, AsyncFailover, Config, DoorConfig, ForwardConfig, ForwardDone, HandlerConfig,
     LogConfig, LogFormat, LogIdentifiers, NodeConfig, Pooler, PostgresConfig, PublicConfig,
-    RetentionConfig, SendConfig, StoreConfig, StoreUrl, TurnConfig, TurnPolicy, WhatsappConfig,
-    WorkerConfig,
+    RetentionConfig, SendConfig, StoreConfig, StoreUrl, ThreadConfig, TurnConfig, TurnPolicy,
+    WhatsappConfig, WorkerConfig,
 };
 pub use sources::{DEFAULT_FILE, Origin, Sources};
 

@@ -3,16 +3,19 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use super::build::THREAD_CREATE_MAX;
 use super::reader::Reader;
 use super::settings::{
     Config, DoorConfig, NodeConfig, PostgresConfig, PublicConfig, RetentionConfig, SendConfig,
-    TurnConfig,
+    ThreadConfig, TurnConfig,
 };
 
 /// A little over the 3 MB (or MiB) that Meta's longest delivery has.
 const BODY_MIN: usize = 3_200_000;
 /// The longest wait of the sender's own while Meta can't be reached.
 const SEND_BACKOFF_FIRST_MAX: Duration = Duration::from_secs(60);
+/// The longest wait for an AI thread.
+const THREAD_WAIT_MAX: Duration = Duration::from_secs(300);
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
@@ -22,6 +25,7 @@ pub(super) fn check(reader: &mut Reader, config: &Config) {
     postgres(reader, &config.store.postgres);
     retention(reader, &config.retention);
     turn(reader, &config.turn);
+    thread(reader, &config.thread);
     send(reader, &config.send);
     node(reader, &config.node);
     door(reader, "bot.listen", "bot.token", &config.bot);
@@ -93,6 +97,21 @@ fn turn(reader: &mut Reader, turn: &TurnConfig) {
         "turn.unavailable_backoff_max",
         &["turn.unavailable_max"],
         "at most turn.unavailable_max",
+    );
+}
+
+fn thread(reader: &mut Reader, thread: &ThreadConfig) {
+    reader.relation(
+        thread.create_timeout <= THREAD_CREATE_MAX,
+        "thread.create_timeout",
+        &[],
+        "at most 10m: so long do others wait for the thread of a caller that died",
+    );
+    reader.relation(
+        thread.wait_max <= THREAD_WAIT_MAX,
+        "thread.wait_max",
+        &[],
+        "at most 5m: a connection waits as long",
     );
 }
 

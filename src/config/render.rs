@@ -55,6 +55,9 @@ fn entries(config: &Config) -> Entries {
     entries.push(("retention.every", time(config.retention.every)));
     handler(&mut entries, &config.handler);
     turn(&mut entries, &config.turn);
+    let thread = &config.thread;
+    entries.push(("thread.create_timeout", time(thread.create_timeout)));
+    entries.push(("thread.wait_max", time(thread.wait_max)));
     let worker = &config.worker;
     entries.push(("worker.concurrency", Some(worker.concurrency.to_string())));
     entries.push(("worker.drain_timeout", time(worker.drain_timeout)));

@@ -26,6 +26,8 @@ pub struct Config {
     pub handler: HandlerConfig,
     /// How long and how often a turn is tried.
     pub turn: TurnConfig,
+    /// How an AI thread comes to be.
+    pub thread: ThreadConfig,
     /// How many turns run at once.
     pub worker: WorkerConfig,
     /// How messages are sent.
@@ -246,6 +248,15 @@ pub struct TurnConfig {
 pub enum TurnPolicy {
     /// One message a turn, in order.
     Queue,
+}
+
+/// `thread.*`: how an AI thread comes to be, for bots that make theirs themselves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ThreadConfig {
+    /// How long the right to make a thread lasts; at most 10 minutes, since others wait.
+    pub create_timeout: Duration,
+    /// How long a caller may wait for the thread that another one makes; at most 5 minutes.
+    pub wait_max: Duration,
 }
 
 /// `worker.*`: how many turns run at once.

@@ -12,6 +12,7 @@ pub mod outgoing;
 #[cfg(test)]
 pub(crate) mod property;
 pub mod secret;
+pub mod thread;
 pub mod time;
 pub mod turn;
 
@@ -30,5 +31,6 @@ pub use outgoing::{
     Attempt, Evidence, FailureClass, OutgoingState, Rank, Recipient, SendVerdict, Transition,
 };
 pub use secret::Secret;
+pub use thread::ThreadId;
 pub use time::Timestamp;
 pub use turn::{Failure, Handler, Lease, Outcome, Reply, Turn};

@@ -10,9 +10,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
+use crate::model::thread::{Access, Completion};
 use crate::model::{
     Answer, Attempt, ContactId, ConversationId, DeliveryId, Event, EventKey, EventKind, Lease,
-    NodeId, NumberId, OutgoingId, OutgoingState, StoreId, Timestamp, TurnId,
+    NodeId, NumberId, OutgoingId, OutgoingState, StoreId, ThreadId, Timestamp, TurnId,
 };
 
 #[cfg(test)]
@@ -24,11 +25,13 @@ pub mod postgres;
 mod retention;
 mod sending;
 pub mod sqlite;
+mod threads;
 
 pub use listing::{DeadKind, DeadLetter, OutgoingRecord};
 pub use membership::{Membership, Timing};
 pub use retention::{KEPT_LOOK_EVERY, PARKED_AGE_MAX, PruneRequest, Pruned};
 pub use sending::{KeepSends, SendRequest, SendResult, Sending, Sends, Settle};
+pub use threads::{Named, OrphanRecord, PAST_THREADS_MAX, ThreadClaim, ThreadRecord, Whose};
 
 /// A store, shared by all stages of a process.
 pub type SharedStore = Arc<dyn Store>;
@@ -49,6 +52,10 @@ pub trait Store: Send + Sync {
 
     /// A channel that changes whenever an outgoing may have become due. Only a hint.
     fn sends_changed(&self) -> watch::Receiver<u64>;
+
+    /// A channel that changes whenever a thread may have become known, or the right to make one
+    /// free. Only a hint.
+    fn threads_changed(&self) -> watch::Receiver<u64>;
 
     /// Becomes `Some` when the store has failed for good and the process must end. From then on
     /// every method fails.
@@ -135,6 +142,40 @@ pub trait Store: Send + Sync {
         unsure_wait: Duration,
     ) -> Result<Vec<OutgoingId>, StoreError>;
 
+    // AI threads -------------------------------------------------------------------------------
+
+    /// Asks for the thread of a conversation, or for the right to make it: given to one at a time,
+    /// each time under a higher version, and to whom it was given once more if the request has the
+    /// same key. A person who is not known yet is made, as a message would make them. Writes
+    /// nothing where the answer needs nothing, so it may be asked again and again.
+    ///
+    /// `None`: there is no contact or conversation of this id at this number.
+    async fn claim_thread(
+        &self,
+        claim: ThreadClaim,
+    ) -> Result<Option<(ConversationId, Access)>, StoreError>;
+
+    /// Brings what was made under a right. If that still is the conversation's last one and not
+    /// over, this is its thread from now on, and no orphan. Else it is kept as an orphan, unless
+    /// it is or was the conversation's thread. Idempotent.
+    ///
+    /// `None`: there is no such conversation.
+    async fn complete_thread(
+        &self,
+        whose: Whose,
+        version: i64,
+        thread: ThreadId,
+    ) -> Result<Option<(ConversationId, Completion)>, StoreError>;
+
+    /// Lets a conversation begin afresh: its thread goes into the history, a right to make one is
+    /// void. Answers the version from then on, under which nobody has a right.
+    ///
+    /// `None`: there is no such conversation, or nobody has ever asked for its thread.
+    async fn forget_thread(
+        &self,
+        whose: Whose,
+    ) -> Result<Option<(ConversationId, i64)>, StoreError>;
+
     // Retention --------------------------------------------------------------------------------
 
     /// Takes out at most `limit` rows of each kind of what is older than it may become. What is
@@ -163,6 +204,14 @@ pub trait Store: Send + Sync {
 
     /// How often an event has arrived, and the last arrivals; `None` if it never has.
     async fn arrivals(&self, key: EventKey) -> Result<Option<Arrivals>, StoreError>;
+
+    /// The thread of a conversation and its history. `None`: there is no such conversation, or
+    /// nobody has ever asked for its thread.
+    async fn thread(&self, whose: Whose) -> Result<Option<ThreadRecord>, StoreError>;
+
+    /// Threads that were made for nothing, newest first; a right that is over counts from its end
+    /// on, whether or not anybody has asked since.
+    async fn orphans(&self, limit: u32) -> Result<Vec<OrphanRecord>, StoreError>;
 
     /// How the store's commits went since it was opened.
     fn commits(&self) -> Commits;

@@ -27,7 +27,9 @@ pub struct PruneRequest {
     pub keys: Duration,
     /// How old payloads become: what a message, a receipt or a notice held, by the first arrival
     /// of its event, and the body of a settled outgoing, by its last change. Emptied, and never
-    /// filled again. What is older than `keys` goes whole and is not emptied before.
+    /// filled again. What is older than `keys` goes whole and is not emptied before. An AI thread
+    /// that was, by its end; one that came to nothing, by when that was known. Both go whole; the
+    /// one that is stays.
     pub payloads: Duration,
     /// At most so many rows of each kind; at least 1. An event counts as one, with all that came
     /// as it.
@@ -39,7 +41,8 @@ pub struct PruneRequest {
 pub struct Pruned {
     /// Events forgotten.
     pub events: u64,
-    /// Payloads emptied: one for each message, outgoing, receipt or notice.
+    /// Payloads emptied: one for each message, outgoing, receipt or notice; and AI threads
+    /// forgotten.
     pub payloads: u64,
     /// Whether there may be more: some kind has used up its limit. Asking until this is `false`
     /// ends, whatever is kept back.

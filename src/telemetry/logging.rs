@@ -51,6 +51,10 @@ pub const FIELDS: &[(&str, &str)] = &[
     ("conversation.id", "the conversation"),
     ("message.seq", "the message's place in it, from 1"),
     (
+        "thread.version",
+        "the number of a right to make the conversation's AI thread",
+    ),
+    (
         "message.wamid",
         "Meta's id of the message; only where `log.identifiers` is `plain`",
     ),

@@ -13,7 +13,7 @@ pub mod message;
 pub mod signature;
 
 pub use compose::{ComposeError, bodies};
-pub use decode::decode;
+pub use decode::{decode, person};
 pub use graph::{Graph, GraphError, GraphSettings, NotMarked};
 pub use handshake::{Handshake, VerifyTokens};
 pub use signature::AppSecrets;

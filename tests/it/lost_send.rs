@@ -8,7 +8,11 @@ use std::time::Duration;
 
 use hapax::async_trait;
 use hapax::handler::Echo;
-use hapax::model::{Backoff, EventKey, Lease, NodeId, OutgoingId, OutgoingState, Secret, StoreId};
+use hapax::model::thread::{Access, Completion};
+use hapax::model::{
+    Backoff, ConversationId, EventKey, Lease, NodeId, OutgoingId, OutgoingState, Secret, StoreId,
+    ThreadId,
+};
 use hapax::sender::{SendPolicy, Sender, SenderParts, SenderSettings};
 use hapax::simulator::Gate;
 use hapax::simulator::payload::{Element, Side, StatusOf, single, wamid};
@@ -18,8 +22,9 @@ use hapax::simulator::seed::Draw;
 use hapax::store::sqlite::{SqliteSettings, SqliteStore};
 use hapax::store::{
     Answered, Appended, Arrivals, Backlog, ClaimRequest, Claimed, Commits, DeadLetter, Delivery,
-    Finish, Keep, KeepSends, Membership, OutgoingRecord, Policy, PruneRequest, Pruned, Reaped,
-    Release, Renewal, SendRequest, Sends, Settle, SharedStore, Store, StoreError, Timing, Written,
+    Finish, Keep, KeepSends, Membership, OrphanRecord, OutgoingRecord, Policy, PruneRequest,
+    Pruned, Reaped, Release, Renewal, SendRequest, Sends, Settle, SharedStore, Store, StoreError,
+    ThreadClaim, ThreadRecord, Timing, Whose, Written,
 };
 use hapax::telemetry::Metrics;
 use hapax::whatsapp::{Graph, GraphSettings, decode};
@@ -72,6 +77,10 @@ impl Store for Faulty {
 
     fn sends_changed(&self) -> watch::Receiver<u64> {
         self.store.sends_changed()
+    }
+
+    fn threads_changed(&self) -> watch::Receiver<u64> {
+        self.store.threads_changed()
     }
 
     fn fatal(&self) -> watch::Receiver<Option<Arc<str>>> {
@@ -134,6 +143,37 @@ impl Store for Faulty {
         unsure_wait: Duration,
     ) -> Result<Vec<OutgoingId>, StoreError> {
         self.store.expire_unsure(healthy, unsure_wait).await
+    }
+
+    async fn claim_thread(
+        &self,
+        claim: ThreadClaim,
+    ) -> Result<Option<(ConversationId, Access)>, StoreError> {
+        self.store.claim_thread(claim).await
+    }
+
+    async fn complete_thread(
+        &self,
+        whose: Whose,
+        version: i64,
+        thread: ThreadId,
+    ) -> Result<Option<(ConversationId, Completion)>, StoreError> {
+        self.store.complete_thread(whose, version, thread).await
+    }
+
+    async fn forget_thread(
+        &self,
+        whose: Whose,
+    ) -> Result<Option<(ConversationId, i64)>, StoreError> {
+        self.store.forget_thread(whose).await
+    }
+
+    async fn thread(&self, whose: Whose) -> Result<Option<ThreadRecord>, StoreError> {
+        self.store.thread(whose).await
+    }
+
+    async fn orphans(&self, limit: u32) -> Result<Vec<OrphanRecord>, StoreError> {
+        self.store.orphans(limit).await
     }
 
     async fn prune(&self, prune: PruneRequest) -> Result<Option<Pruned>, StoreError> {

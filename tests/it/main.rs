@@ -39,6 +39,7 @@ mod schema;
 mod several_machines;
 mod taken_up;
 mod talk;
+mod threads;
 mod what_is_refused;
 mod whole_batch;
 mod witness;

@@ -33,7 +33,7 @@ pub(super) async fn matrix(
 ) -> Result<Vec<Crash>, String> {
     let points: Vec<Point> = Point::ALL
         .into_iter()
-        .filter(|point| point.as_str().contains(only))
+        .filter(|point| point.as_str().contains(only) && !is_elsewhere(*point))
         .collect();
     if points.is_empty() {
         return Err(format!("--crash-points: no point has {only} in its name"));
@@ -77,6 +77,16 @@ async fn crash(point: Point, setup: &Setup, seed: u64) -> Result<Crash, String> 
         }
     }
     crash.ok_or_else(|| "no run".to_owned())
+}
+
+/// Whether a point is passed only where a bot asks for AI threads, which none does in a rehearsal.
+const fn is_elsewhere(point: Point) -> bool {
+    use Method::{ClaimThread, CompleteThread, ForgetThread};
+    matches!(
+        point,
+        Point::BeforeCommit(ClaimThread | CompleteThread | ForgetThread)
+            | Point::AfterCommit(ClaimThread | CompleteThread | ForgetThread)
+    )
 }
 
 /// Whether a point is passed only where an answer is lost inside the process, or at the wire to

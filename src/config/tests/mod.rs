@@ -185,6 +185,12 @@ fn relations_are_checked() {
         ("HAPAX_RETENTION_EVERY", "25h", "retention.every"),
         ("HAPAX_SEND_TIMEOUT", "1s", "send.connect_timeout"),
         ("HAPAX_SEND_BACKOFF_FIRST", "61s", "send.backoff_first"),
+        (
+            "HAPAX_THREAD_CREATE_TIMEOUT",
+            "11m",
+            "thread.create_timeout",
+        ),
+        ("HAPAX_THREAD_WAIT_MAX", "6m", "thread.wait_max"),
         ("HAPAX_BOT_LISTEN", "0.0.0.0:9000", "bot.token"),
         ("HAPAX_ADMIN_LISTEN", "[::]:9000", "admin.token"),
         ("HAPAX_ADMIN_LISTEN", "127.0.0.1:8080", "admin.listen"),
@@ -282,6 +288,18 @@ fn the_handler_follows_from_the_bots_url() {
         .without("HAPAX_HANDLER")
         .env("HAPAX_BOT_URL", "bot");
     assert_eq!(broken.faulty(), ["handler.bot_url"], "one fault, not two");
+}
+
+#[test]
+fn the_right_to_make_a_thread_lasts_for_less_than_half_of_a_turn() {
+    let lasts = |scene: Scene| scene.loaded().config.thread.create_timeout;
+    let seconds = Duration::from_secs;
+    assert_eq!(lasts(Scene::new()), seconds(24));
+    let deadline = |text| Scene::new().env("HAPAX_TURN_DEADLINE", text);
+    assert_eq!(lasts(deadline("10s")), seconds(4));
+    assert_eq!(lasts(deadline("5h")), seconds(600));
+    let own = deadline("10s").env("HAPAX_THREAD_CREATE_TIMEOUT", "30s");
+    assert_eq!(lasts(own), seconds(30));
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod plain;
 mod random;
 pub(super) mod receipts;
 pub(super) mod retention;
+pub(super) mod threads;
 pub(super) mod turns;
 
 /// Makes one test per case for a store. `$open` is an async function from a
@@ -106,6 +107,17 @@ macro_rules! conformance {
                 a_conversation_goes_on_after_its_past_was_pruned,
                 parked_receipts_go_after_eight_days,
                 an_emptied_outgoing_is_not_sent_again,
+            ],
+            threads: [
+                of_many_who_ask_at_once_one_makes_the_thread,
+                a_request_that_comes_again_has_the_right_it_had,
+                what_comes_after_its_right_is_refused_and_kept_as_an_orphan,
+                what_is_completed_after_all_is_no_orphan,
+                to_forget_begins_afresh_and_keeps_the_past,
+                one_person_has_one_thread_by_every_name,
+                who_is_not_known_is_made_by_name_and_by_no_id,
+                to_ask_for_what_is_known_writes_nothing,
+                the_past_is_forgotten_and_no_version_is_given_again,
             ],
         );
     };

@@ -82,6 +82,13 @@ pub(super) fn queue_look_up<'a>(
     tx.queue(LOOK_UP, parameters![numbers, kinds, values])
 }
 
+/// The conversation that a message from these aliases would come to, if there is one. `known` are
+/// the rows of the look at them.
+pub(super) fn find(number: &NumberId, aliases: &Aliases, known: &[Row]) -> Option<ConversationId> {
+    let owner = People::read(known).owner(number, aliases)?;
+    Some(owner.conversation)
+}
+
 /// Resolves every sender, in order. Makes and links what has to be, and queues it.
 pub(super) async fn resolve(
     tx: &mut Tx,

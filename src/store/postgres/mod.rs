@@ -27,6 +27,7 @@ mod settling;
 mod shared;
 #[cfg(test)]
 pub(in crate::store) mod tests;
+mod threads;
 mod turn;
 mod tx;
 mod wake;
@@ -54,12 +55,16 @@ use self::tx::{Durability, Session, Tx};
 use self::wake::Wake;
 use super::{
     Answered, Appended, Arrivals, Backlog, ClaimRequest, Claimed, Commits, DeadLetter, Delivery,
-    Finish, Keep, KeepSends, OutgoingRecord, PruneRequest, Pruned, Reaped, Release, Renewal,
-    SendRequest, Sends, Settle, Store, StoreError, Written,
+    Finish, Keep, KeepSends, OrphanRecord, OutgoingRecord, PruneRequest, Pruned, Reaped, Release,
+    Renewal, SendRequest, Sends, Settle, Store, StoreError, ThreadClaim, ThreadRecord, Whose,
+    Written,
 };
 use crate::clock::Clock;
 use crate::guard::{self, Guard};
-use crate::model::{EventKey, Lease, NodeId, OutgoingId, OutgoingState, StoreId};
+use crate::model::thread::{Access, Completion};
+use crate::model::{
+    ConversationId, EventKey, Lease, NodeId, OutgoingId, OutgoingState, StoreId, ThreadId,
+};
 
 /// How a database is used.
 #[derive(Debug, Clone)]
@@ -318,6 +323,10 @@ impl Store for PostgresStore {
         self.shared.wake.sends.subscribe()
     }
 
+    fn threads_changed(&self) -> watch::Receiver<u64> {
+        self.shared.wake.threads.subscribe()
+    }
+
     fn fatal(&self) -> watch::Receiver<Option<Arc<str>>> {
         // A database comes back, and this process needs nothing but it.
         self.shared.fatal.subscribe()
@@ -449,6 +458,32 @@ impl Store for PostgresStore {
         self.shared.synced(expire).await
     }
 
+    async fn claim_thread(
+        &self,
+        claim: ThreadClaim,
+    ) -> Result<Option<(ConversationId, Access)>, StoreError> {
+        let body = async move |tx: &mut Tx| threads::claim(tx, &claim).await;
+        self.shared.synced(body).await
+    }
+
+    async fn complete_thread(
+        &self,
+        whose: Whose,
+        version: i64,
+        thread: ThreadId,
+    ) -> Result<Option<(ConversationId, Completion)>, StoreError> {
+        let body = async move |tx: &mut Tx| threads::complete(tx, &whose, version, &thread).await;
+        self.shared.synced(body).await
+    }
+
+    async fn forget_thread(
+        &self,
+        whose: Whose,
+    ) -> Result<Option<(ConversationId, i64)>, StoreError> {
+        let body = async move |tx: &mut Tx| threads::forget(tx, &whose).await;
+        self.shared.synced(body).await
+    }
+
     async fn prune(&self, prune: PruneRequest) -> Result<Option<Pruned>, StoreError> {
         let body = async move |tx: &mut Tx| prune::prune(tx, &prune).await;
         match self.shared.transact(Durability::Relaxed, body).await {
@@ -482,6 +517,18 @@ impl Store for PostgresStore {
     async fn arrivals(&self, key: EventKey) -> Result<Option<Arrivals>, StoreError> {
         self.shared
             .relaxed(async move |tx: &mut Tx| read::arrivals(tx, key).await)
+            .await
+    }
+
+    async fn thread(&self, whose: Whose) -> Result<Option<ThreadRecord>, StoreError> {
+        self.shared
+            .relaxed(async move |tx: &mut Tx| threads::thread(tx, &whose).await)
+            .await
+    }
+
+    async fn orphans(&self, limit: u32) -> Result<Vec<OrphanRecord>, StoreError> {
+        self.shared
+            .relaxed(async move |tx: &mut Tx| threads::orphans(tx, limit).await)
             .await
     }
 

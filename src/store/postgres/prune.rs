@@ -360,6 +360,21 @@ const FORGET_DELIVERIES: &str = "
     DELETE FROM delivery WHERE id IN (
         SELECT id FROM delivery WHERE at <= $1 ORDER BY at LIMIT $2) RETURNING 1";
 
+const FORGET_PAST_THREADS: &str = "
+    DELETE FROM thread_past WHERE (conversation, version) IN (
+        SELECT conversation, version FROM thread_past WHERE until <= $1
+         ORDER BY until LIMIT $2) RETURNING 1";
+const FORGET_ORPHANS: &str = "
+    DELETE FROM thread_orphan WHERE (conversation, id) IN (
+        SELECT conversation, id FROM thread_orphan WHERE at <= $1
+         ORDER BY at LIMIT $2) RETURNING 1";
+// The row stays, so that its version is not given again. Last, as everybody locks it after its
+// conversation; and not one that somebody is just given anew.
+const FORGET_RIGHTS: &str = "
+    UPDATE thread SET until = NULL, claim_key = NULL
+     WHERE until <= $1 AND conversation IN (
+        SELECT conversation FROM thread WHERE until <= $1 ORDER BY until LIMIT $2) RETURNING 1";
+
 impl Batch {
     async fn rest(&mut self, tx: &mut Tx) -> Result<(), Fault> {
         let slots = [
@@ -368,9 +383,15 @@ impl Batch {
             tx.queue(FORGET_DEAD_LETTERS, parameters![self.keys, self.limit]),
             tx.queue(FORGET_DELIVERIES, parameters![self.keys, self.limit]),
         ];
+        // Threads that were, and those that came to nothing; never the one that is.
+        let threads = [FORGET_PAST_THREADS, FORGET_ORPHANS, FORGET_RIGHTS];
+        let threads = threads.map(|sql| tx.queue(sql, parameters![self.payloads, self.limit]));
         let mut answers = tx.flush().await?;
-        let counts = slots.map(|slot| answers.take(slot).len() as i64);
-        self.others = counts.into_iter().max().unwrap_or(0);
+        let mut count = |slot| answers.take(slot).len() as i64;
+        let threads = threads.map(&mut count);
+        self.pruned.payloads += threads.iter().sum::<i64>() as u64;
+        let counts = slots.map(count).into_iter().chain(threads);
+        self.others = counts.max().unwrap_or(0);
         Ok(())
     }
 }

@@ -13,7 +13,10 @@ use crate::model::StoreId;
 
 /// One migration each, in order; the schema version is the count of those applied. Applied to a
 /// database that older processes may still be using: they add, and never take away.
-const MIGRATIONS: &[&str] = &[include_str!("schema/0001_ledger.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema/0001_ledger.sql"),
+    include_str!("schema/0002_threads.sql"),
+];
 
 /// The schema version of this binary.
 pub(super) const VERSION: u32 = MIGRATIONS.len() as u32;

@@ -86,7 +86,9 @@ impl Shared {
             tracing::warn!(reason, "the server undid a transaction to end a deadlock");
         }
         match &done {
-            Ok(_) => self.wake.tell(tx.woke_turns, tx.woke_sends),
+            Ok(_) => self
+                .wake
+                .tell(tx.woke_turns, tx.woke_sends, tx.woke_threads),
             Err(fault) if fault.leaves_connection() => tx.undo().await,
             Err(_) => {}
         }

@@ -72,6 +72,7 @@ pub(super) struct Tx {
     now: Timestamp,
     pub(super) woke_turns: bool,
     pub(super) woke_sends: bool,
+    pub(super) woke_threads: bool,
     carried: Carried,
 }
 
@@ -114,6 +115,7 @@ impl Tx {
             now: Timestamp(0),
             woke_turns: false,
             woke_sends: false,
+            woke_threads: false,
             carried: Carried::default(),
         };
         if tx.checks_era() {

@@ -18,10 +18,12 @@ use crate::clock::Clock;
 pub(super) struct Wake {
     pub(super) turns: watch::Sender<u64>,
     pub(super) sends: watch::Sender<u64>,
+    pub(super) threads: watch::Sender<u64>,
     /// Whether other nodes are there to be told.
     pub(super) others: AtomicBool,
     tells_turns: AtomicBool,
     tells_sends: AtomicBool,
+    tells_threads: AtomicBool,
     something: Notify,
     /// Our own notices come back to us, too.
     backend: AtomicI32,
@@ -33,31 +35,38 @@ const DEBOUNCE: Duration = Duration::from_millis(20);
 const RECONNECT: Duration = Duration::from_secs(1);
 const TURNS: &str = "turns";
 const SENDS: &str = "sends";
+const THREADS: &str = "threads";
 
 impl Wake {
     pub(super) fn new() -> Self {
         Self {
             turns: watch::Sender::new(0),
             sends: watch::Sender::new(0),
+            threads: watch::Sender::new(0),
             others: AtomicBool::new(false),
             tells_turns: AtomicBool::new(false),
             tells_sends: AtomicBool::new(false),
+            tells_threads: AtomicBool::new(false),
             something: Notify::new(),
             backend: AtomicI32::new(0),
         }
     }
 
     /// A transaction of this process has made something possible.
-    pub(super) fn tell(&self, turns: bool, sends: bool) {
+    pub(super) fn tell(&self, turns: bool, sends: bool, threads: bool) {
         if turns {
             bump(&self.turns);
         }
         if sends {
             bump(&self.sends);
         }
-        if (turns || sends) && self.others.load(Ordering::Relaxed) {
+        if threads {
+            bump(&self.threads);
+        }
+        if (turns || sends || threads) && self.others.load(Ordering::Relaxed) {
             self.tells_turns.fetch_or(turns, Ordering::Relaxed);
             self.tells_sends.fetch_or(sends, Ordering::Relaxed);
+            self.tells_threads.fetch_or(threads, Ordering::Relaxed);
             self.something.notify_one();
         }
     }
@@ -69,6 +78,7 @@ impl Wake {
         match word {
             TURNS => bump(&self.turns),
             SENDS => bump(&self.sends),
+            THREADS => bump(&self.threads),
             _ => {}
         }
     }
@@ -91,6 +101,7 @@ pub(super) async fn run(
             // Whatever was told while nobody listened.
             bump(&wake.turns);
             bump(&wake.sends);
+            bump(&wake.threads);
             let telling = tell_others(&wake, &connection, &channel, &clock);
             if stop.run_until_cancelled(telling).await.is_none() {
                 return;
@@ -126,7 +137,11 @@ async fn tell_others(wake: &Wake, connection: &Connection, channel: &str, clock:
             () = connection.ended() => return,
         }
         clock.sleep(DEBOUNCE).await;
-        let words = [(&wake.tells_turns, TURNS), (&wake.tells_sends, SENDS)];
+        let words = [
+            (&wake.tells_turns, TURNS),
+            (&wake.tells_sends, SENDS),
+            (&wake.tells_threads, THREADS),
+        ];
         for (tells, word) in words {
             if !tells.swap(false, Ordering::Relaxed) {
                 continue;

@@ -32,6 +32,16 @@ pub(super) fn resolve(
     })
 }
 
+/// Finds the conversation that a message from these aliases would come to, if there is one.
+pub(super) fn find(
+    tx: &Tx<'_>,
+    number: &NumberId,
+    aliases: &Aliases,
+) -> rusqlite::Result<Option<ConversationId>> {
+    let owner = Known::look_up(tx, number, aliases)?.owner(tx, number, aliases)?;
+    Ok(owner.map(|owner| owner.conversation))
+}
+
 /// Whom each alias of a payload names today.
 struct Known(Vec<(AliasKind, Owner)>);
 

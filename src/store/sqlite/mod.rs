@@ -17,6 +17,7 @@ mod reader;
 mod schema;
 mod sending;
 mod sync;
+mod threads;
 mod turn;
 mod tx;
 mod writer;
@@ -38,12 +39,16 @@ use self::fault::classify_open;
 use self::queue::{Shared, Urgency};
 use super::{
     Answered, Appended, Arrivals, Backlog, ClaimRequest, Claimed, Commits, DeadLetter, Delivery,
-    Finish, Keep, KeepSends, OutgoingRecord, PruneRequest, Pruned, Reaped, Release, Renewal,
-    SendRequest, Sends, Settle, Store, StoreError, Written,
+    Finish, Keep, KeepSends, OrphanRecord, OutgoingRecord, PruneRequest, Pruned, Reaped, Release,
+    Renewal, SendRequest, Sends, Settle, Store, StoreError, ThreadClaim, ThreadRecord, Whose,
+    Written,
 };
 use crate::clock::Clock;
 use crate::guard::{self, Guard};
-use crate::model::{EventKey, Lease, NodeId, OutgoingId, OutgoingState, StoreId};
+use crate::model::thread::{Access, Completion};
+use crate::model::{
+    ConversationId, EventKey, Lease, NodeId, OutgoingId, OutgoingState, StoreId, ThreadId,
+};
 
 /// Bytes of a page; SQLite's default, written down because limits are counted in it.
 const PAGE_BYTES: u64 = 4096;
@@ -236,6 +241,10 @@ impl Store for SqliteStore {
         self.shared.sends.subscribe()
     }
 
+    fn threads_changed(&self) -> watch::Receiver<u64> {
+        self.shared.threads.subscribe()
+    }
+
     fn fatal(&self) -> watch::Receiver<Option<Arc<str>>> {
         self.shared.fatal.subscribe()
     }
@@ -335,6 +344,34 @@ impl Store for SqliteStore {
         .await
     }
 
+    async fn claim_thread(
+        &self,
+        claim: ThreadClaim,
+    ) -> Result<Option<(ConversationId, Access)>, StoreError> {
+        self.write(Urgency::Stage, move |tx| threads::claim(tx, &claim))
+            .await
+    }
+
+    async fn complete_thread(
+        &self,
+        whose: Whose,
+        version: i64,
+        thread: ThreadId,
+    ) -> Result<Option<(ConversationId, Completion)>, StoreError> {
+        self.write(Urgency::Stage, move |tx| {
+            threads::complete(tx, &whose, version, &thread)
+        })
+        .await
+    }
+
+    async fn forget_thread(
+        &self,
+        whose: Whose,
+    ) -> Result<Option<(ConversationId, i64)>, StoreError> {
+        self.write(Urgency::Stage, move |tx| threads::forget(tx, &whose))
+            .await
+    }
+
     async fn prune(&self, prune: PruneRequest) -> Result<Option<Pruned>, StoreError> {
         self.write(Urgency::Stage, move |tx| prune::prune(tx, &prune))
             .await?
@@ -361,6 +398,17 @@ impl Store for SqliteStore {
 
     async fn arrivals(&self, key: EventKey) -> Result<Option<Arrivals>, StoreError> {
         self.read(move |conn| read::arrivals(conn, key)).await
+    }
+
+    async fn thread(&self, whose: Whose) -> Result<Option<ThreadRecord>, StoreError> {
+        // Asked of the writer, who knows whom an alias names; it writes nothing.
+        self.write(Urgency::Stage, move |tx| threads::thread(tx, &whose))
+            .await
+    }
+
+    async fn orphans(&self, limit: u32) -> Result<Vec<OrphanRecord>, StoreError> {
+        let now = self.clock.now();
+        self.read(move |conn| read::orphans(conn, now, limit)).await
     }
 
     fn commits(&self) -> Commits {

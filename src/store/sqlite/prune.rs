@@ -43,6 +43,7 @@ pub(super) fn prune(
         batch.forget_parked()?,
         batch.forget_dead_letters()?,
         batch.forget_deliveries()?,
+        batch.forget_threads(&mut pruned)?,
     ];
     pruned.more = used.iter().any(|used| *used >= batch.limit);
     Ok(Some(Some(pruned)))
@@ -356,6 +357,35 @@ impl Batch<'_> {
     }
 }
 
+// Threads ----------------------------------------------------------------------------------------
+
+const FORGET_PAST_THREADS: &str = "
+    DELETE FROM thread_past WHERE (conversation, version) IN (
+        SELECT conversation, version FROM thread_past INDEXED BY thread_past_age
+         WHERE until <= ?1 ORDER BY until LIMIT ?2)";
+const FORGET_ORPHANS: &str = "
+    DELETE FROM thread_orphan WHERE id IN (
+        SELECT id FROM thread_orphan INDEXED BY thread_orphan_age
+         WHERE at <= ?1 ORDER BY at LIMIT ?2)";
+// The row stays, so that its version is not given again.
+const FORGET_RIGHTS: &str = "
+    UPDATE thread SET until = NULL, claim_key = NULL WHERE conversation IN (
+        SELECT conversation FROM thread INDEXED BY thread_right
+         WHERE until <= ?1 ORDER BY until LIMIT ?2)";
+
+impl Batch<'_> {
+    /// Threads that were, and those that came to nothing; never the one that is.
+    fn forget_threads(&self, pruned: &mut Pruned) -> rusqlite::Result<i64> {
+        let mut most = 0;
+        for sql in [FORGET_PAST_THREADS, FORGET_ORPHANS, FORGET_RIGHTS] {
+            let forgotten = self.tx.execute(sql, [self.payloads, self.limit])? as i64;
+            pruned.payloads += forgotten as u64;
+            most = most.max(forgotten);
+        }
+        Ok(most)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::super::SharedStore;
@@ -507,6 +537,9 @@ mod tests {
             FORGET_DEAD_LETTERS,
             FIRST_DELIVERY,
             FORGET_DELIVERIES,
+            FORGET_PAST_THREADS,
+            FORGET_ORPHANS,
+            FORGET_RIGHTS,
         ] {
             let mut plan = conn
                 .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))

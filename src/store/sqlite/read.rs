@@ -3,10 +3,12 @@
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::super::{
-    ArrivalRecord, Arrivals, Backlog, DeadKind, DeadLetter, Oldest, OutgoingRecord, WaitReason,
+    ArrivalRecord, Arrivals, Backlog, DeadKind, DeadLetter, Oldest, OrphanRecord, OutgoingRecord,
+    WaitReason,
 };
 use super::append::read_answer;
 use super::outbox::read_state;
+use super::threads::{ORPHANS, read_orphan};
 use crate::model::{ConversationId, DeliveryId, EventKey, OutgoingId, Rank, Timestamp, Wamid};
 
 // Conversations with something pending are those that are ready and those that are owned.
@@ -133,6 +135,16 @@ fn read_outgoing(row: &Row<'_>) -> rusqlite::Result<OutgoingRecord> {
         failed: row.get(6)?,
         wamid: row.get::<_, Option<String>>(7)?.map(Wamid::new),
     })
+}
+
+pub(super) fn orphans(
+    conn: &Connection,
+    now: Timestamp,
+    limit: u32,
+) -> rusqlite::Result<Vec<OrphanRecord>> {
+    conn.prepare_cached(ORPHANS)?
+        .query_map((now.0, limit), read_orphan)?
+        .collect()
 }
 
 const EVENT: &str = "SELECT arrivals, first_at, last_at, delivery FROM event WHERE key = ?1";

@@ -44,6 +44,7 @@ impl Reader {
                     version = seen;
                     self.shared.turns.send_modify(|count| *count += 1);
                     self.shared.sends.send_modify(|count| *count += 1);
+                    self.shared.threads.send_modify(|count| *count += 1);
                 }
             }
         }

@@ -13,6 +13,7 @@ use crate::model::{StoreId, Timestamp};
 const MIGRATIONS: &[&str] = &[
     include_str!("schema/0001_ledger.sql"),
     include_str!("schema/0002_retention.sql"),
+    include_str!("schema/0003_threads.sql"),
 ];
 
 /// The schema version of this binary.

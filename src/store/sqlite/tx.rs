@@ -25,6 +25,7 @@ pub(super) struct Tx<'c> {
     pub(super) store: StoreId,
     pub(super) woke_turns: Cell<bool>,
     pub(super) woke_sends: Cell<bool>,
+    pub(super) woke_threads: Cell<bool>,
     pub(super) carried: Cell<Carried>,
     pub(super) known: &'c KnownAliases,
     next_message: Cell<Option<i64>>,
@@ -47,6 +48,7 @@ impl<'c> Tx<'c> {
             known,
             woke_turns: Cell::new(false),
             woke_sends: Cell::new(false),
+            woke_threads: Cell::new(false),
             carried: Cell::default(),
             next_message: Cell::new(None),
         }
@@ -123,5 +125,10 @@ impl<'c> Tx<'c> {
     /// An outgoing may have become due.
     pub(super) fn wake_sends(&self) {
         self.woke_sends.set(true);
+    }
+
+    /// Those who wait for a thread may get it, or the right to make it.
+    pub(super) fn wake_threads(&self) {
+        self.woke_threads.set(true);
     }
 }

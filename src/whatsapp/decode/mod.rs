@@ -20,6 +20,7 @@ mod tests;
 
 use serde_json::value::RawValue;
 
+pub use sender::person;
 pub(super) use sender::phone;
 
 use super::json::{self, Object, Text};

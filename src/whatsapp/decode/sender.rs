@@ -96,6 +96,43 @@ pub(in crate::whatsapp) fn phone(text: &Text<'_>) -> Option<String> {
     (!digits.is_empty()).then_some(digits)
 }
 
+/// Digits of a phone number with its country code, by ITU-T E.164 at most 15.
+const PHONE_DIGITS: std::ops::RangeInclusive<usize> = 5..=15;
+/// Far longer than any user id.
+const USER_ID_MAX: usize = 200;
+
+/// The person whom a bot names: by phone number with country code, with or without `+`; by user id
+/// (`US.123`) or by parent user id (`US.ENT.123`). `None` for anything else, such as a number
+/// that begins with 0, which no country code does: taken as it stands, it would be somebody whom
+/// no message is ever from.
+pub fn person(text: &str) -> Option<Aliases> {
+    let digits = text.strip_prefix('+').unwrap_or(text);
+    let is_phone = PHONE_DIGITS.contains(&digits.len())
+        && digits.bytes().all(|byte| byte.is_ascii_digit())
+        && !digits.starts_with('0');
+    if is_phone {
+        return Some(Aliases {
+            phone: Some(digits.to_owned()),
+            ..Aliases::default()
+        });
+    }
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if !is_bsuid(text) || text.len() > USER_ID_MAX || !text.bytes().all(fits) {
+        return None;
+    }
+    let id = Some(text.to_owned());
+    Some(match text[3..].starts_with("ENT.") {
+        true => Aliases {
+            parent: id,
+            ..Aliases::default()
+        },
+        false => Aliases {
+            bsuid: id,
+            ..Aliases::default()
+        },
+    })
+}
+
 /// `CC.` and more, where CC is a country's two letters.
 fn is_bsuid(id: &str) -> bool {
     matches!(id.as_bytes(), [a, b, b'.', _, ..] if a.is_ascii_uppercase() && b.is_ascii_uppercase())
@@ -153,6 +190,37 @@ mod tests {
             true,
             [Some("US.a"), None, None],
         );
+    }
+
+    #[test]
+    fn a_person_is_named_as_meta_names_them_or_not_at_all() {
+        let named = |text| {
+            let person = person(text)?;
+            let [bsuid, parent, phone] = [person.bsuid, person.parent, person.phone];
+            Some((bsuid, parent, phone))
+        };
+        let owned = |text: &str| Some(text.to_owned());
+        for text in ["4915112345", "+4915112345"] {
+            assert_eq!(named(text), Some((None, None, owned("4915112345"))));
+        }
+        assert_eq!(named("US.9"), Some((owned("US.9"), None, None)));
+        assert_eq!(named("US.ENT.9"), Some((None, owned("US.ENT.9"), None)));
+        for wrong in [
+            "",
+            "+",
+            "4915",
+            "004915112345",
+            "++4915112345",
+            "49 15112345",
+            "1234567890123456",
+            "us.9",
+            "US.",
+            "US.9/8",
+            "<PHONE>",
+            "cv_7",
+        ] {
+            assert_eq!(named(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

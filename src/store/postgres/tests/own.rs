@@ -3,7 +3,7 @@
 use super::super::super::conformance::fixture::{
     self, Fixture, TTL, message, message_to, phone, receipt,
 };
-use super::super::super::{ClaimToken, Policy, SendResult, TurnEnd, Verdict};
+use super::super::super::{ClaimToken, Named, Policy, SendResult, TurnEnd, Verdict};
 use super::*;
 use crate::model::{DeliveryId, Event, EventBody, EventKey, NumberId};
 
@@ -56,6 +56,32 @@ async fn ten_that_migrate_at_once_make_one_schema() {
         .query("SELECT version FROM schema_version", &[])
         .await;
     assert_eq!(versions.expect("read").len(), schema::VERSION as usize);
+}
+
+#[tokio::test]
+async fn a_schema_of_an_older_version_gets_what_came_later_and_keeps_its_rows() {
+    let schema = Schema::new();
+    let f = with(&schema).await;
+    f.append(vec![message(phone("1"), "a")]).await;
+    f.store.close().await;
+    let older = "
+        DROP TABLE thread, thread_past, thread_orphan;
+        DELETE FROM schema_version WHERE version > 1";
+    let client = schema.client().await;
+    client.batch_execute(older).await.expect("as it was then");
+    let f = with(&schema).await;
+    let claim = ThreadClaim {
+        whose: Whose {
+            number: fixture::number(),
+            named: Named::Person(phone("1")),
+        },
+        key: None,
+        lasts: TTL,
+    };
+    let claimed = f.store.claim_thread(claim).await;
+    let (conversation, _) = claimed.expect("answered").expect("given");
+    let turn = f.claim_one().await;
+    assert_eq!(turn.lease.conversation, conversation);
 }
 
 #[tokio::test]
@@ -479,6 +505,25 @@ async fn another_process_is_woken() {
         policy: Policy::Queue,
     };
     assert_eq!(two.claim(claim).await.expect("claimed").turns.len(), 1);
+
+    let mut changed = two.threads_changed();
+    changed.mark_unchanged();
+    let whose = Whose {
+        number: fixture::number(),
+        named: Named::Person(phone("1")),
+    };
+    let claim = ThreadClaim {
+        whose: whose.clone(),
+        key: None,
+        lasts: LIMIT,
+    };
+    one.claim_thread(claim).await.expect("the right is given");
+    let completed = one.complete_thread(whose, 1, ThreadId::stored("thr_a"));
+    completed.await.expect("it is stored");
+    let woken = Clock::system().timeout(LIMIT, changed.changed()).await;
+    woken
+        .expect("the other process is told of a thread, too")
+        .expect("the store lives");
 }
 
 #[tokio::test]
