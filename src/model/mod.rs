@@ -4,6 +4,7 @@
 //! several rooms of the house must agree on is defined here, once.
 
 pub mod backoff;
+pub mod bot_send;
 pub mod cause;
 pub mod event;
 pub mod ids;
@@ -23,7 +24,7 @@ pub use event::{
     ReceiptFailure, ReceiptStatus,
 };
 pub use ids::{
-    ContactId, ConversationId, DeliveryId, EventKey, NodeId, NumberId, OutgoingId, StoreId, Tag,
+    BotSendId, ContactId, ConversationId, DeliveryId, EventKey, NodeId, NumberId, OutgoingId, StoreId, Tag,
     TurnId, Wamid,
 };
 pub use message::{Media, Message};

@@ -10,12 +10,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
+use crate::model::bot_send::Told;
 use crate::model::thread::{Access, Completion};
 use crate::model::{
-    Answer, Attempt, ContactId, ConversationId, DeliveryId, Event, EventKey, EventKind, Lease,
+    Answer, Attempt, BotSendId, ContactId, ConversationId, DeliveryId, Event, EventKey, EventKind, Lease,
     NodeId, NumberId, OutgoingId, OutgoingState, StoreId, ThreadId, Timestamp, TurnId,
 };
 
+mod bot_sends;
 #[cfg(test)]
 mod conformance;
 mod evidence;
@@ -27,6 +29,9 @@ mod sending;
 pub mod sqlite;
 mod threads;
 
+pub use bot_sends::{
+    BOT_SENDS_MAX, Fate, GraphAnswer, Heard, SendWhen, Stage, Staged, TurnRun,
+};
 pub use listing::{DeadKind, DeadLetter, OutgoingRecord};
 pub use membership::{Membership, Timing};
 pub use retention::{KEPT_LOOK_EVERY, PARKED_AGE_MAX, PruneRequest, Pruned};
@@ -52,6 +57,9 @@ pub trait Store: Send + Sync {
 
     /// A channel that changes whenever an outgoing may have become due. Only a hint.
     fn sends_changed(&self) -> watch::Receiver<u64>;
+
+    /// A channel that changes whenever what became of a send may have become known. Only a hint.
+    fn sends_settled(&self) -> watch::Receiver<u64>;
 
     /// A channel that changes whenever a thread may have become known, or the right to make one
     /// free. Only a hint.
@@ -141,6 +149,38 @@ pub trait Store: Send + Sync {
         healthy: Duration,
         unsure_wait: Duration,
     ) -> Result<Vec<OutgoingId>, StoreError>;
+
+    // What bots send by themselves --------------------------------------------------------------
+
+    /// Puts on record what a bot asks to send, and into the outbox if it is new: in its turn, if
+    /// one of its conversation has begun, and for a while after; what an earlier attempt of that
+    /// turn has asked for already is not sent again. A person who is not known yet is made.
+    /// Durable when it returns.
+    ///
+    /// Where it is held until its turn ends, [`Store::finish`] puts it into the outbox, and a
+    /// turn that fails drops it.
+    ///
+    /// `None`: the turn has asked for [`BOT_SENDS_MAX`] already.
+    async fn stage(&self, stage: Stage) -> Result<Option<Staged>, StoreError>;
+
+    /// How each of these stands, in their order.
+    async fn fates(&self, ids: Vec<BotSendId>) -> Result<Vec<Fate>, StoreError>;
+
+    /// Records what the caller of a send was told. May be lost in a crash, when the caller may
+    /// indeed not have heard it.
+    async fn told(&self, id: BotSendId, told: Told) -> Result<(), StoreError>;
+
+    /// Of these attempts of turns, those that have asked to send something.
+    async fn heard(&self, runs: Vec<TurnRun>) -> Result<Vec<Heard>, StoreError>;
+
+    /// Links a phone number that a bot has dialled to the one that Meta took it for: both name
+    /// the same person from now on.
+    async fn link_dialled(
+        &self,
+        number: NumberId,
+        dialled: String,
+        wa_id: String,
+    ) -> Result<(), StoreError>;
 
     // AI threads -------------------------------------------------------------------------------
 
