@@ -14,6 +14,6 @@ pub mod signature;
 
 pub use compose::{ComposeError, bodies};
 pub use decode::{decode, person};
-pub use graph::{Graph, GraphError, GraphSettings, NotMarked};
+pub use graph::{Graph, GraphError, GraphSettings, NotMarked, Sent};
 pub use handshake::{Handshake, VerifyTokens};
 pub use signature::AppSecrets;
