@@ -12,20 +12,22 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, AdminParts};
 use crate::clock::Clock;
-use crate::config::{Config, HandlerConfig, LogIdentifiers, TurnPolicy};
+use crate::config::{
+    Config, ForwardDone, ForwardNoReply, ForwardRetryId, HandlerConfig, LogIdentifiers, TurnPolicy,
+};
 use crate::handler::{
     Ask, AskSettings, BotSettings, Echo, Forward, ForwardSettings, SettingsError,
 };
 use crate::ingress::{Ingress, IngressLimits, IngressParts};
 use crate::janitor::{Janitor, JanitorParts, JanitorSettings};
 use crate::listener::Limits;
-use crate::model::{Backoff, Handler};
+use crate::model::{Backoff, Handler, Message};
 use crate::sender::{SendPolicy, Sender, SenderParts, SenderSettings};
 use crate::store::{Membership, Policy, SharedStore, StoreError, Timing};
 use crate::telemetry::Metrics;
 use crate::threads::{self, ThreadParts, ThreadSettings};
-use crate::whatsapp::{AppSecrets, Graph, GraphSettings, VerifyTokens, signature};
-use crate::worker::{RetryPolicy, Worker, WorkerParts, WorkerSettings};
+use crate::whatsapp::{self, AppSecrets, Graph, GraphSettings, VerifyTokens, signature};
+use crate::worker::{NoReply, ReplyPolicy, RetryPolicy, Worker, WorkerParts, WorkerSettings};
 
 /// Why a gateway did not start.
 #[derive(Debug, thiserror::Error)]
@@ -216,6 +218,23 @@ fn configured_handler(config: &Config, clock: Clock) -> Result<Arc<dyn Handler>,
             let secret = config.whatsapp.app_secret.clone();
             let settings = ForwardSettings {
                 bot: bot(&forward.bot_urls, forward.concurrency, forward.down_for),
+                of_numbers: forward
+                    .number_urls
+                    .iter()
+                    .map(|(number, url)| {
+                        let urls = std::slice::from_ref(url);
+                        (
+                            number.clone(),
+                            bot(urls, forward.concurrency, forward.down_for),
+                        )
+                    })
+                    .collect(),
+                rename: match forward.retry_id {
+                    ForwardRetryId::Same => None,
+                    ForwardRetryId::Fresh => Some(Arc::new(|message: &Message, attempt| {
+                        whatsapp::message::renamed(&message.envelope, &message.id, attempt)
+                    })),
+                },
                 sign: Arc::new(move |body| signature::AppSecrets::sign(&secret, body)),
             };
             Arc::new(Forward::new(settings, clock)?)
@@ -248,8 +267,28 @@ fn worker_settings(config: &Config) -> WorkerSettings {
             unavailable_max: turn.unavailable_max,
             unavailable_wait_max: turn.unavailable_backoff_max,
         },
+        reply: reply_policy(&config.handler),
         mark_read: turn.mark_read,
         tend_every: TEND_EVERY,
+    }
+}
+
+/// When a turn is done that the bot has acknowledged; `None`: at once.
+fn reply_policy(handler: &HandlerConfig) -> Option<ReplyPolicy> {
+    let HandlerConfig::Forward(forward) = handler else {
+        return None;
+    };
+    match forward.done {
+        ForwardDone::Response => None,
+        ForwardDone::Reply => Some(ReplyPolicy {
+            wait: forward.reply_wait,
+            tail: forward.tail,
+            none: match forward.no_reply {
+                ForwardNoReply::Retry => NoReply::Retry,
+                ForwardNoReply::Silence => NoReply::Silence,
+                ForwardNoReply::DeadLetter => NoReply::Dead,
+            },
+        }),
     }
 }
 
