@@ -216,8 +216,14 @@ mod tests {
         let mut turn = Played::default();
         turn.ask(5, "a");
         turn.ask(5, "b");
-        assert_eq!(turn.ask(7, "a, in other words"), known(0, Likeness::Diverged));
-        assert_eq!(turn.ask(7, "b, in other words"), known(1, Likeness::Diverged));
+        assert_eq!(
+            turn.ask(7, "a, in other words"),
+            known(0, Likeness::Diverged)
+        );
+        assert_eq!(
+            turn.ask(7, "b, in other words"),
+            known(1, Likeness::Diverged)
+        );
         assert_eq!(turn.ask(7, "c"), Decision::New);
         // And so in the attempt after that: three places are filled.
         for place in 0..3 {
@@ -240,7 +246,11 @@ mod tests {
         turn.ask(5, "a");
         turn.is_finished = true;
         assert_eq!(turn.ask(5, "a"), known(0, Likeness::Repeated));
-        assert_eq!(turn.ask(5, "b"), Decision::New, "a bot that goes on sending");
+        assert_eq!(
+            turn.ask(5, "b"),
+            Decision::New,
+            "a bot that goes on sending"
+        );
     }
 
     #[test]

@@ -24,12 +24,13 @@ pub use event::{
     ReceiptFailure, ReceiptStatus,
 };
 pub use ids::{
-    BotSendId, ContactId, ConversationId, DeliveryId, EventKey, NodeId, NumberId, OutgoingId, StoreId, Tag,
-    TurnId, Wamid,
+    BotSendId, ContactId, ConversationId, DeliveryId, EventKey, NodeId, NumberId, OutgoingId,
+    StoreId, Tag, TurnId, Wamid,
 };
 pub use message::{Media, Message};
 pub use outgoing::{
-    Attempt, Evidence, FailureClass, OutgoingState, Rank, Recipient, SendVerdict, Transition,
+    Attempt, Evidence, FailureClass, GraphAnswer, OutgoingState, Rank, Recipient, SendVerdict,
+    Transition,
 };
 pub use secret::Secret;
 pub use thread::ThreadId;

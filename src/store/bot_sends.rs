@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use crate::model::bot_send::{Content, Likeness, Recorded, Told};
-use crate::model::{Aliases, BotSendId, ConversationId, NumberId, Recipient, TurnId, Wamid};
+use crate::model::{
+    Aliases, BotSendId, ConversationId, GraphAnswer, NumberId, OutgoingState, Recipient, TurnId,
+    Wamid,
+};
 
 /// Sends of one turn, at most; a further one is refused.
 pub const BOT_SENDS_MAX: usize = 256;
@@ -90,6 +93,29 @@ pub enum Fate {
 }
 
 impl Fate {
+    /// Of an outgoing that stands at `state`.
+    pub(super) fn of(
+        state: OutgoingState,
+        wamid: Option<Wamid>,
+        answer: Option<GraphAnswer>,
+        is_unsure: bool,
+        reason: String,
+    ) -> Self {
+        match (state, wamid) {
+            // Also one that has failed since: that it had been accepted stays true.
+            (OutgoingState::Sent | OutgoingState::Dead, Some(wamid)) => {
+                let answer = answer.filter(GraphAnswer::is_success);
+                Self::Accepted { wamid, answer }
+            }
+            (OutgoingState::Dead, None) if is_unsure => Self::Unknown,
+            (OutgoingState::Dead, None) => Self::Refused { answer, reason },
+            (OutgoingState::Sent, None)
+            | (OutgoingState::Pending | OutgoingState::Sending | OutgoingState::Unsure, _) => {
+                Self::Waiting
+            }
+        }
+    }
+
     /// Whether there is nothing to wait for.
     pub const fn is_known(&self) -> bool {
         match self {
@@ -100,21 +126,6 @@ impl Fate {
             | Self::Unknown
             | Self::Gone => true,
         }
-    }
-}
-
-/// What Meta answered to a send, as it came.
-#[derive(Clone, PartialEq, Eq)]
-pub struct GraphAnswer {
-    /// The HTTP status.
-    pub status: u16,
-    /// The body; JSON.
-    pub body: String,
-}
-
-impl std::fmt::Debug for GraphAnswer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "GraphAnswer({}, …)", self.status)
     }
 }
 

@@ -13,8 +13,8 @@ use tokio::sync::watch;
 use crate::model::bot_send::Told;
 use crate::model::thread::{Access, Completion};
 use crate::model::{
-    Answer, Attempt, BotSendId, ContactId, ConversationId, DeliveryId, Event, EventKey, EventKind, Lease,
-    NodeId, NumberId, OutgoingId, OutgoingState, StoreId, ThreadId, Timestamp, TurnId,
+    Answer, Attempt, BotSendId, ContactId, ConversationId, DeliveryId, Event, EventKey, EventKind,
+    Lease, NodeId, NumberId, OutgoingId, OutgoingState, StoreId, ThreadId, Timestamp, TurnId,
 };
 
 mod bot_sends;
@@ -29,9 +29,7 @@ mod sending;
 pub mod sqlite;
 mod threads;
 
-pub use bot_sends::{
-    BOT_SENDS_MAX, Fate, GraphAnswer, Heard, SendWhen, Stage, Staged, TurnRun,
-};
+pub use bot_sends::{BOT_SENDS_MAX, Fate, Heard, SendWhen, Stage, Staged, TurnRun};
 pub use listing::{DeadKind, DeadLetter, OutgoingRecord};
 pub use membership::{Membership, Timing};
 pub use retention::{KEPT_LOOK_EVERY, PARKED_AGE_MAX, PruneRequest, Pruned};

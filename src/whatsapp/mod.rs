@@ -18,6 +18,6 @@ pub mod told;
 
 pub use compose::{ComposeError, bodies};
 pub use decode::{decode, person};
-pub use graph::{Graph, GraphError, GraphSettings, NotMarked};
+pub use graph::{Graph, GraphError, GraphSettings, NotMarked, Sent};
 pub use handshake::{Handshake, VerifyTokens};
 pub use signature::AppSecrets;

@@ -7,6 +7,7 @@
 mod address;
 mod answers;
 mod append;
+mod bot_sends;
 mod connection;
 mod ending;
 mod fault;
@@ -55,15 +56,17 @@ use self::tx::{Durability, Session, Tx};
 use self::wake::Wake;
 use super::{
     Answered, Appended, Arrivals, Backlog, ClaimRequest, Claimed, Commits, DeadLetter, Delivery,
-    Finish, Keep, KeepSends, OrphanRecord, OutgoingRecord, PruneRequest, Pruned, Reaped, Release,
-    Renewal, SendRequest, Sends, Settle, Store, StoreError, ThreadClaim, ThreadRecord, Whose,
-    Written,
+    Fate, Finish, Heard, Keep, KeepSends, OrphanRecord, OutgoingRecord, PruneRequest, Pruned,
+    Reaped, Release, Renewal, SendRequest, Sends, Settle, Stage, Staged, Store, StoreError,
+    ThreadClaim, ThreadRecord, TurnRun, Whose, Written,
 };
 use crate::clock::Clock;
 use crate::guard::{self, Guard};
+use crate::model::bot_send::Told;
 use crate::model::thread::{Access, Completion};
 use crate::model::{
-    ConversationId, EventKey, Lease, NodeId, OutgoingId, OutgoingState, StoreId, ThreadId,
+    BotSendId, ConversationId, EventKey, Lease, NodeId, NumberId, OutgoingId, OutgoingState,
+    StoreId, ThreadId,
 };
 
 /// How a database is used.
@@ -323,6 +326,10 @@ impl Store for PostgresStore {
         self.shared.wake.sends.subscribe()
     }
 
+    fn sends_settled(&self) -> watch::Receiver<u64> {
+        self.shared.wake.settled.subscribe()
+    }
+
     fn threads_changed(&self) -> watch::Receiver<u64> {
         self.shared.wake.threads.subscribe()
     }
@@ -456,6 +463,37 @@ impl Store for PostgresStore {
         }
         let expire = async move |tx: &mut Tx| settling::expire(tx, wait_ms).await;
         self.shared.synced(expire).await
+    }
+
+    async fn stage(&self, stage: Stage) -> Result<Option<Staged>, StoreError> {
+        let body = async move |tx: &mut Tx| bot_sends::stage(tx, &stage).await;
+        self.shared.synced(body).await
+    }
+
+    async fn fates(&self, ids: Vec<BotSendId>) -> Result<Vec<Fate>, StoreError> {
+        let body = async move |tx: &mut Tx| bot_sends::fates(tx, &ids).await;
+        self.shared.relaxed(body).await
+    }
+
+    async fn told(&self, id: BotSendId, told: Told) -> Result<(), StoreError> {
+        let body = async move |tx: &mut Tx| bot_sends::told(tx, id, told).await;
+        self.shared.relaxed(body).await
+    }
+
+    async fn heard(&self, runs: Vec<TurnRun>) -> Result<Vec<Heard>, StoreError> {
+        let body = async move |tx: &mut Tx| bot_sends::heard(tx, &runs).await;
+        self.shared.relaxed(body).await
+    }
+
+    async fn link_dialled(
+        &self,
+        number: NumberId,
+        dialled: String,
+        wa_id: String,
+    ) -> Result<(), StoreError> {
+        let body =
+            async move |tx: &mut Tx| bot_sends::link_dialled(tx, &number, &dialled, &wa_id).await;
+        self.shared.synced(body).await
     }
 
     async fn claim_thread(

@@ -20,7 +20,7 @@ use serde_json::json;
 
 use self::answer::Answer;
 use crate::clock::Clock;
-use crate::model::{FailureClass, NumberId, Recipient, Secret, SendVerdict, Wamid};
+use crate::model::{FailureClass, GraphAnswer, NumberId, Recipient, Secret, SendVerdict, Wamid};
 
 /// An answer longer than this is not read to its end. Meta's are a few hundred bytes.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
@@ -90,6 +90,24 @@ pub struct Graph {
     clock: Clock,
 }
 
+/// What became of a send.
+#[derive(Debug)]
+pub struct Sent {
+    /// What it shows.
+    pub verdict: SendVerdict,
+    /// What Meta answered, as it came, if that is JSON of a size that Meta's answers have.
+    pub answer: Option<GraphAnswer>,
+}
+
+impl Sent {
+    const fn without_answer(verdict: SendVerdict) -> Self {
+        Self {
+            verdict,
+            answer: None,
+        }
+    }
+}
+
 /// A call without an answer.
 pub(super) enum Lost {
     /// No connection, so not a byte of the request was written.
@@ -132,19 +150,24 @@ impl Graph {
         recipient: &Recipient,
         body: &str,
         tag: &str,
-    ) -> SendVerdict {
+    ) -> Sent {
         let Some(body) = address::addressed(body, recipient, tag) else {
-            return SendVerdict::Rejected {
+            return Sent::without_answer(SendVerdict::Rejected {
                 code: 100,
                 class: FailureClass::Refused,
                 after: None,
                 reason: "the body to send is no JSON object".to_owned(),
-            };
+            });
         };
         match self.post(number, body).await {
-            Ok(answer) => answer::verdict(&answer),
-            Err(Lost::Unreachable(reason)) => SendVerdict::Unreachable { reason },
-            Err(Lost::Unsure(reason)) => SendVerdict::Unsure { reason },
+            Ok(answer) => Sent {
+                verdict: answer::verdict(&answer),
+                answer: answer::kept(answer),
+            },
+            Err(Lost::Unreachable(reason)) => {
+                Sent::without_answer(SendVerdict::Unreachable { reason })
+            }
+            Err(Lost::Unsure(reason)) => Sent::without_answer(SendVerdict::Unsure { reason }),
         }
     }
 
