@@ -64,10 +64,6 @@ impl Call {
 }
 
 impl Whole {
-    pub(super) fn query(&self) -> &str {
-        self.uri.query().unwrap_or_default()
-    }
-
     /// Whether it names another webhook than the app's.
     pub(super) fn leads_away(&self) -> bool {
         self.parameters.leads_away()
@@ -148,7 +144,9 @@ impl Egress {
             Ok(Ok(whole)) => Ok(whole.to_bytes()),
             Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refused::too_long(BODY_MAX)),
             Ok(Err(_)) => Err(Refused::body("the body did not come whole")),
-            Err(_) => Err(Refused::body(format!("the body took longer than {limit:?}"))),
+            Err(_) => Err(Refused::body(format!(
+                "the body took longer than {limit:?}"
+            ))),
         }
     }
 }

@@ -117,7 +117,10 @@ impl Fates {
     }
 
     fn tell(&self, id: BotSendId, fate: &Fate) {
-        let known = self.waiting().extract_if(.., |one| one.id == id).collect::<Vec<_>>();
+        let known = self
+            .waiting()
+            .extract_if(.., |one| one.id == id)
+            .collect::<Vec<_>>();
         for one in known {
             // Who has stopped waiting does not hear it.
             let _ = one.told.send(fate.clone());

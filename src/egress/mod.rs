@@ -131,7 +131,11 @@ impl Egress {
             Called::MarketingMessages | Called::Batch => {
                 self.admit_shown(&call)?;
                 let is_batch = found == Called::Batch;
-                Err(Refused::goes_round(if is_batch { BATCH } else { MARKETING }))
+                Err(Refused::goes_round(if is_batch {
+                    BATCH
+                } else {
+                    MARKETING
+                }))
             }
             Called::Subscriptions => {
                 self.whole(call).await?;
@@ -165,4 +169,3 @@ fn withhold(reason: &'static str) -> Response {
     );
     plain(200, crate::whatsapp::told::success())
 }
-

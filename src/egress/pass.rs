@@ -56,12 +56,22 @@ pub(super) async fn whole(egress: &Arc<Egress>, call: Whole) -> Result<Response,
 }
 
 /// Posts this JSON to the path of a call.
-pub(super) async fn json(egress: &Arc<Egress>, uri: &Uri, body: String) -> Result<Response, Refused> {
+pub(super) async fn json(
+    egress: &Arc<Egress>,
+    uri: &Uri,
+    body: String,
+) -> Result<Response, Refused> {
     let token = egress.parts.passage.token().expose();
     let mut headers = HeaderMap::new();
     let authorization = token::header_with(&HeaderMap::new(), token);
-    headers.insert(header::AUTHORIZATION, authorization.ok_or_else(Refused::token)?);
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(
+        header::AUTHORIZATION,
+        authorization.ok_or_else(Refused::token)?,
+    );
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
     let passing = Passing {
         method: Method::POST,
@@ -105,7 +115,10 @@ impl Egress {
         let token = self.parts.passage.token().expose();
         let mut kept: HeaderMap = headers.clone();
         kept.remove("idempotency-key");
-        let ours: Vec<_> = headers.keys().filter(|name| is_ours(name.as_str())).collect();
+        let ours: Vec<_> = headers
+            .keys()
+            .filter(|name| is_ours(name.as_str()))
+            .collect();
         for name in ours {
             kept.remove(name);
         }

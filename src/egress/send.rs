@@ -36,10 +36,19 @@ pub(super) async fn messages(
     call: Whole,
 ) -> Result<Response, Refused> {
     let begun = egress.parts.clock.boottime();
-    if egress.parts.only_number.as_ref().is_some_and(|only| *only != number) {
+    if egress
+        .parts
+        .only_number
+        .as_ref()
+        .is_some_and(|only| *only != number)
+    {
         return Err(Refused::number());
     }
-    if call.parameters.method().is_some_and(|method| method != Method::POST) {
+    if call
+        .parameters
+        .method()
+        .is_some_and(|method| method != Method::POST)
+    {
         return Err(Refused::wrong("expected POST, found another method"));
     }
     let key = call.key()?;
@@ -158,7 +167,9 @@ impl Sending<'_> {
         let staged = match self.clock().timeout(limit, staging).await {
             Ok(Ok(staged)) => staged,
             Ok(Err(_)) => Err(StoreError::Lost),
-            Err(_) => Err(StoreError::Unavailable(format!("no answer within {limit:?}"))),
+            Err(_) => Err(StoreError::Unavailable(format!(
+                "no answer within {limit:?}"
+            ))),
         };
         staged.map_err(|error| unavailable(&error))
     }

@@ -83,7 +83,10 @@ impl Drop for Telling {
 /// Takes out what nobody holds: whoever waits holds it as well, and comes here in turn.
 fn forget(under_way: &Mutex<HashMap<Whom, Arc<Semaphore>>>, whom: &Whom) {
     let mut under_way = under_way.lock().unwrap_or_else(PoisonError::into_inner);
-    if under_way.get(whom).is_some_and(|order| Arc::strong_count(order) == 1) {
+    if under_way
+        .get(whom)
+        .is_some_and(|order| Arc::strong_count(order) == 1)
+    {
         under_way.remove(whom);
     }
 }
@@ -112,6 +115,9 @@ mod tests {
         drop(telling);
         next.await.expect("it goes on");
         drop(tellers.begin(whom("p:49")).await);
-        assert!(tellers.under_way.lock().unwrap().is_empty(), "nothing is left behind");
+        assert!(
+            tellers.under_way.lock().unwrap().is_empty(),
+            "nothing is left behind"
+        );
     }
 }

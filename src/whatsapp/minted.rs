@@ -52,13 +52,18 @@ mod tests {
         let id = mint(StoreId(0xab), BotSendId(77));
         assert_eq!(
             id,
-            "wamid.HBgFaGFwYXgVAgARGCQwMDAwMDBBQjAwMDAwMDAwMDAwMDAwNEQ1QzNENjcxMUExMUMA"
+            "wamid.HBgFaGFwYXgVAgARGCQwMDAwMDBBQjAwMDAwMDAwMDAwMDAwNEQ0QTNCRTVDOTJGNjQA"
         );
     }
 
     #[test]
     fn no_id_of_metas_is_ours() {
-        for text in ["", "wamid.", "wamid.HBgLMTU1NTEyMzQ1NjcVAgARGBI5QTNDQTVC", "7"] {
+        for text in [
+            "",
+            "wamid.",
+            "wamid.HBgLMTU1NTEyMzQ1NjcVAgARGBI5QTNDQTVC",
+            "7",
+        ] {
             assert_eq!(parse(text), None, "{text}");
         }
     }

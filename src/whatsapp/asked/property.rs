@@ -27,12 +27,16 @@ fn any_value() -> impl Strategy<Value = Value> {
 
 /// A message that can be routed, with members of any kind, and its digits.
 fn any_send() -> impl Strategy<Value = (Map<String, Value>, String)> {
-    let member = prop::sample::select(
-        &["text", "image", "context", "reaction", "later", "ttl", "biz_opaque_callback_data"][..],
-    );
+    let member =
+        prop::sample::select(&["text", "image", "context", "reaction", "later", "ttl"][..]);
     let members = prop::collection::btree_map(member, any_value(), 0..5);
-    let dialled = ("[1-9][0-9]{4,14}", any::<bool>(), prop::sample::select(&["", " ", "-"][..]));
-    (members, dialled).prop_map(|(members, (digits, has_plus, gap))| {
+    let dialled = (
+        "[1-9][0-9]{4,14}",
+        any::<bool>(),
+        prop::sample::select(&["", " ", "-"][..]),
+    );
+    let callback = prop::option::of("\\PC{1,20}|\\{\"a\":1\\}");
+    (members, dialled, callback).prop_map(|(members, (digits, has_plus, gap), callback)| {
         let mut body: Map<String, Value> = members
             .into_iter()
             .map(|(name, value)| (name.to_owned(), value))
@@ -42,6 +46,7 @@ fn any_send() -> impl Strategy<Value = (Map<String, Value>, String)> {
         body.insert("messaging_product".into(), json!("whatsapp"));
         body.insert("to".into(), json!(format!("{plus}{head}{gap}{tail}")));
         body.insert("type".into(), json!("hologram"));
+        body.insert("biz_opaque_callback_data".into(), json!(callback));
         (body, digits)
     })
 }

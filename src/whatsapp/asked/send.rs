@@ -139,10 +139,7 @@ impl ToSend {
     ///
     /// # Errors
     /// The message acts on one of which Meta's id is not known: Graph's code 131009.
-    pub fn body(
-        &self,
-        translate: impl Fn(StoreId, BotSendId) -> Quote,
-    ) -> Result<String, Refused> {
+    pub fn body(&self, translate: impl Fn(StoreId, BotSendId) -> Quote) -> Result<String, Refused> {
         let mut message = self.message.clone();
         let real = |value: Option<&Value>| -> Option<Quote> {
             let (store, id) = minted::parse(value?.get("message_id")?.as_str()?)?;

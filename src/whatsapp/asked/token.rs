@@ -19,7 +19,9 @@ const SCHEMES: [&str; 2] = ["bearer", "oauth"];
 /// The token in the header `authorization`.
 pub fn in_headers(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = split(headers.get(AUTHORIZATION)?)?;
-    let is_known = SCHEMES.iter().any(|known| scheme.eq_ignore_ascii_case(known));
+    let is_known = SCHEMES
+        .iter()
+        .any(|known| scheme.eq_ignore_ascii_case(known));
     (is_known && !token.is_empty()).then_some(token)
 }
 
@@ -127,7 +129,10 @@ mod tests {
     fn a_token_stands_in_a_query_and_all_else_stays() {
         assert_eq!(in_form("a=1&access%5Ftoken=E%41").as_deref(), Some("EA"));
         assert_eq!(in_form("access_tokens=E"), None);
-        let with = form_with("fields=a%2cb,c&access_token=E&x=+%20&appsecret_proof=9&", "N&");
+        let with = form_with(
+            "fields=a%2cb,c&access_token=E&x=+%20&appsecret_proof=9&",
+            "N&",
+        );
         assert_eq!(with, "fields=a%2cb,c&access_token=N%26&x=+%20&");
         assert_eq!(form_with("", "N"), "");
     }
