@@ -12,7 +12,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, AdminParts};
 use crate::clock::Clock;
-use crate::config::{Config, EgressWhen, HandlerConfig, LogIdentifiers, TurnPolicy};
+use crate::config::{
+    Config, EgressWhen, ForwardDone, ForwardNoReply, ForwardRetryId, HandlerConfig, LogIdentifiers,
+    TurnPolicy,
+};
 use crate::egress::{Egress, EgressParts, EgressSettings};
 use crate::handler::{
     Ask, AskSettings, BotSettings, Echo, Forward, ForwardSettings, SettingsError,
@@ -20,14 +23,14 @@ use crate::handler::{
 use crate::ingress::{Ingress, IngressLimits, IngressParts};
 use crate::janitor::{Janitor, JanitorParts, JanitorSettings};
 use crate::listener::Limits;
-use crate::model::{Backoff, Handler};
+use crate::model::{Backoff, Handler, Message};
 use crate::sender::{SendPolicy, Sender, SenderParts, SenderSettings};
 use crate::store::{Membership, Policy, SendWhen, SharedStore, StoreError, Timing};
 use crate::telemetry::Metrics;
 use crate::threads::{self, ThreadParts, ThreadSettings};
 use crate::whatsapp::passage::Passage;
-use crate::whatsapp::{AppSecrets, Graph, GraphSettings, VerifyTokens, signature};
-use crate::worker::{RetryPolicy, Worker, WorkerParts, WorkerSettings};
+use crate::whatsapp::{self, AppSecrets, Graph, GraphSettings, VerifyTokens, signature};
+use crate::worker::{NoReply, ReplyPolicy, RetryPolicy, Worker, WorkerParts, WorkerSettings};
 
 /// Why a gateway did not start.
 #[derive(Debug, thiserror::Error)]
@@ -219,7 +222,10 @@ fn egress(
             EgressWhen::Now => SendWhen::Now,
             EgressWhen::AtFinish => SendWhen::AtFinish,
         },
-        tail: config.egress.tail,
+        tail: match &config.handler {
+            HandlerConfig::Forward(forward) => forward.tail,
+            HandlerConfig::Echo | HandlerConfig::Ask(_) => Duration::ZERO,
+        },
         body_timeout: config.public.body_timeout,
         store_wait_max: config.store.wait_max,
     };
@@ -253,6 +259,23 @@ fn configured_handler(config: &Config, clock: Clock) -> Result<Arc<dyn Handler>,
             let secret = config.whatsapp.app_secret.clone();
             let settings = ForwardSettings {
                 bot: bot(&forward.bot_urls, forward.concurrency, forward.down_for),
+                of_numbers: forward
+                    .number_urls
+                    .iter()
+                    .map(|(number, url)| {
+                        let urls = std::slice::from_ref(url);
+                        (
+                            number.clone(),
+                            bot(urls, forward.concurrency, forward.down_for),
+                        )
+                    })
+                    .collect(),
+                rename: match forward.retry_id {
+                    ForwardRetryId::Same => None,
+                    ForwardRetryId::Fresh => Some(Arc::new(|message: &Message, attempt| {
+                        whatsapp::message::renamed(&message.envelope, &message.id, attempt)
+                    })),
+                },
                 sign: Arc::new(move |body| signature::AppSecrets::sign(&secret, body)),
             };
             Arc::new(Forward::new(settings, clock)?)
@@ -285,8 +308,28 @@ fn worker_settings(config: &Config) -> WorkerSettings {
             unavailable_max: turn.unavailable_max,
             unavailable_wait_max: turn.unavailable_backoff_max,
         },
+        reply: reply_policy(&config.handler),
         mark_read: turn.mark_read,
         tend_every: TEND_EVERY,
+    }
+}
+
+/// When a turn is done that the bot has acknowledged; `None`: at once.
+fn reply_policy(handler: &HandlerConfig) -> Option<ReplyPolicy> {
+    let HandlerConfig::Forward(forward) = handler else {
+        return None;
+    };
+    match forward.done {
+        ForwardDone::Response => None,
+        ForwardDone::Reply => Some(ReplyPolicy {
+            wait: forward.reply_wait,
+            tail: forward.tail,
+            none: match forward.no_reply {
+                ForwardNoReply::Retry => NoReply::Retry,
+                ForwardNoReply::Silence => NoReply::Silence,
+                ForwardNoReply::DeadLetter => NoReply::Dead,
+            },
+        }),
     }
 }
 

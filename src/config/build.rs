@@ -7,9 +7,9 @@ use super::keys::is_postgres;
 use super::reader::Reader;
 use super::settings::{
     AskConfig, AsyncFailover, Config, DoorConfig, EgressConfig, EgressWhen, ForwardConfig,
-    ForwardDone, HandlerConfig, LogConfig, LogFormat, LogIdentifiers, NodeConfig, Pooler,
-    PostgresConfig, PublicConfig, RetentionConfig, SendConfig, StoreConfig, StoreUrl, ThreadConfig,
-    TurnConfig, TurnPolicy, WhatsappConfig, WorkerConfig,
+    ForwardDone, ForwardNoReply, ForwardRetryId, HandlerConfig, LogConfig, LogFormat,
+    LogIdentifiers, NodeConfig, Pooler, PostgresConfig, PublicConfig, RetentionConfig, SendConfig,
+    StoreConfig, StoreUrl, ThreadConfig, TurnConfig, TurnPolicy, WhatsappConfig, WorkerConfig,
 };
 use super::value::{self, Expected};
 use crate::model::{NumberId, Secret};
@@ -99,7 +99,6 @@ fn egress(reader: &mut Reader) -> EgressConfig {
             ];
             value::word(text, &words)
         }),
-        tail: reader.value("forward.tail", value::duration),
     }
 }
 
@@ -169,9 +168,31 @@ fn handler(reader: &mut Reader, app_secret: &Secret) -> HandlerConfig {
     let urls = reader.optional("handler.bot_url", value::urls);
     let concurrency = reader.value("forward.concurrency", value::count);
     let done = reader.value("forward.done", |text| {
-        value::word(text, &[("response", ForwardDone::Response)])
+        let done = [
+            ("response", ForwardDone::Response),
+            ("reply", ForwardDone::Reply),
+        ];
+        value::word(text, &done)
     });
     let down_for = reader.value("forward.down_for", value::duration);
+    let no_reply = reader.value("forward.no_reply", |text| {
+        let answers = [
+            ("retry", ForwardNoReply::Retry),
+            ("silence", ForwardNoReply::Silence),
+            ("dead_letter", ForwardNoReply::DeadLetter),
+        ];
+        value::word(text, &answers)
+    });
+    let number_urls = reader.optional("forward.number_url", value::number_urls);
+    let reply_wait = reader.value("forward.reply_wait", value::duration);
+    let retry_id = reader.value("forward.retry_id", |text| {
+        let ids = [
+            ("same", ForwardRetryId::Same),
+            ("fresh", ForwardRetryId::Fresh),
+        ];
+        value::word(text, &ids)
+    });
+    let tail = reader.value("forward.tail", value::duration);
     let secret = reader.secret("ask.secret", value::signing_secret);
 
     // A kind or URL with a fault of its own is not also a missing one.
@@ -191,9 +212,14 @@ fn handler(reader: &mut Reader, app_secret: &Secret) -> HandlerConfig {
         Kind::Echo => HandlerConfig::Echo,
         Kind::Forward => HandlerConfig::Forward(ForwardConfig {
             bot_urls,
+            number_urls: number_urls.unwrap_or_default(),
             concurrency,
             done,
             down_for,
+            no_reply,
+            reply_wait,
+            retry_id,
+            tail,
         }),
         Kind::Ask => HandlerConfig::Ask(AskConfig {
             bot_urls,
@@ -253,7 +279,8 @@ fn worker(reader: &mut Reader, handler: &HandlerConfig) -> WorkerConfig {
     let count_max = usize::try_from(value::COUNT_MAX).unwrap_or(usize::MAX);
     let concurrency = match handler {
         HandlerConfig::Forward(forward) => {
-            let all = forward.concurrency.saturating_mul(forward.bot_urls.len());
+            let urls = forward.bot_urls.len() + forward.number_urls.len();
+            let all = forward.concurrency.saturating_mul(urls);
             all.min(count_max)
         }
         HandlerConfig::Echo | HandlerConfig::Ask(_) => WORKERS,

@@ -20,9 +20,9 @@ pub use fault::{Fault, Faults};
 pub use render::render;
 pub use settings::{
     AskConfig, AsyncFailover, Config, DoorConfig, EgressConfig, EgressWhen, ForwardConfig,
-    ForwardDone, HandlerConfig, LogConfig, LogFormat, LogIdentifiers, NodeConfig, Pooler,
-    PostgresConfig, PublicConfig, RetentionConfig, SendConfig, StoreConfig, StoreUrl, ThreadConfig,
-    TurnConfig, TurnPolicy, WhatsappConfig, WorkerConfig,
+    ForwardDone, ForwardNoReply, ForwardRetryId, HandlerConfig, LogConfig, LogFormat,
+    LogIdentifiers, NodeConfig, Pooler, PostgresConfig, PublicConfig, RetentionConfig, SendConfig,
+    StoreConfig, StoreUrl, ThreadConfig, TurnConfig, TurnPolicy, WhatsappConfig, WorkerConfig,
 };
 pub use sources::{DEFAULT_FILE, Origin, Sources};
 

@@ -16,8 +16,6 @@ const BODY_MIN: usize = 3_200_000;
 const SEND_BACKOFF_FIRST_MAX: Duration = Duration::from_secs(60);
 /// The longest wait of a bot for the answer to a send.
 const ANSWER_WITHIN_MAX: Duration = Duration::from_secs(60);
-/// The longest time for which a turn that has ended stands in for what is sent.
-const TAIL_MAX: Duration = Duration::from_secs(600);
 /// The longest wait for an AI thread.
 const THREAD_WAIT_MAX: Duration = Duration::from_secs(300);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -111,12 +109,6 @@ fn egress(reader: &mut Reader, egress: &EgressConfig) {
         "egress.answer_within",
         &[],
         "at most 60s: common clients give up after 5s, and then ask again",
-    );
-    reader.relation(
-        egress.tail <= TAIL_MAX,
-        "forward.tail",
-        &[],
-        "at most 10m: so long does a message that says the same as one of the turn before not go out",
     );
 }
 

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use super::keys::{KEYS, redact};
 use super::settings::{
-    AsyncFailover, Config, DoorConfig, EgressConfig, EgressWhen, ForwardDone, HandlerConfig,
-    LogFormat, LogIdentifiers, Pooler, PostgresConfig, PublicConfig, SendConfig, StoreConfig,
-    StoreUrl, TurnConfig, TurnPolicy, WhatsappConfig,
+    AsyncFailover, Config, DoorConfig, EgressConfig, EgressWhen, ForwardDone, ForwardNoReply,
+    ForwardRetryId, HandlerConfig, LogFormat, LogIdentifiers, Pooler, PostgresConfig, PublicConfig,
+    SendConfig, StoreConfig, StoreUrl, TurnConfig, TurnPolicy, WhatsappConfig,
 };
 use super::value::{public_url_text, size_text};
 use super::{Origins, reader};
-use crate::model::Secret;
+use crate::model::{NumberId, Secret};
 use crate::store::postgres::Address;
 
 /// Each key and its value in TOML; `None` where nothing is set.
@@ -119,7 +119,6 @@ fn egress(entries: &mut Entries, egress: &EgressConfig) {
         ("egress.token", hidden(egress.token.as_ref())),
         ("egress.answer_within", time(egress.answer_within)),
         ("egress.when", quoted(when)),
-        ("forward.tail", time(egress.tail)),
     ]);
 }
 
@@ -184,12 +183,40 @@ fn handler(entries: &mut Entries, handler: &HandlerConfig) {
                 "forward.done",
                 quoted(match forward.done {
                     ForwardDone::Response => "response",
+                    ForwardDone::Reply => "reply",
                 }),
             ),
             ("forward.down_for", time(forward.down_for)),
+            (
+                "forward.no_reply",
+                quoted(match forward.no_reply {
+                    ForwardNoReply::Retry => "retry",
+                    ForwardNoReply::Silence => "silence",
+                    ForwardNoReply::DeadLetter => "dead_letter",
+                }),
+            ),
+            ("forward.number_url", number_urls(&forward.number_urls)),
+            ("forward.reply_wait", time(forward.reply_wait)),
+            (
+                "forward.retry_id",
+                quoted(match forward.retry_id {
+                    ForwardRetryId::Same => "same",
+                    ForwardRetryId::Fresh => "fresh",
+                }),
+            ),
+            ("forward.tail", time(forward.tail)),
         ]),
         HandlerConfig::Ask(ask) => entries.push(("ask.secret", hidden(Some(&ask.secret)))),
     }
+}
+
+fn number_urls(urls: &[(NumberId, String)]) -> Option<String> {
+    let urls = urls
+        .iter()
+        .map(|(number, url)| format!("{number}={}", redact(url)));
+    let urls: Vec<String> = urls.collect();
+    let is_set = !urls.is_empty();
+    is_set.then(|| quoted(&urls.join(","))).flatten()
 }
 
 fn turn(entries: &mut Entries, turn: &TurnConfig) {

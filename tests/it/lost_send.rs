@@ -318,6 +318,7 @@ impl Process {
                 unavailable_max: NEVER,
                 unavailable_wait_max: SOON,
             },
+            reply: None,
             mark_read: false,
             tend_every: SOON,
         };
