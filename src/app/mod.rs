@@ -147,8 +147,12 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Running, StartError>
         config,
         running.store.clone(),
         clock.clone(),
+        &built.egress,
         stops.doors.clone(),
     );
+    running
+        .senders
+        .spawn(built.egress.run(stops.sender.clone()));
     for (listener, router) in [
         (listeners.public, built.ingress.router()),
         (listeners.bot, bot_side),

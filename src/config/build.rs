@@ -6,10 +6,10 @@ use std::time::Duration;
 use super::keys::is_postgres;
 use super::reader::Reader;
 use super::settings::{
-    AskConfig, AsyncFailover, Config, DoorConfig, ForwardConfig, ForwardDone, ForwardNoReply,
-    ForwardRetryId, HandlerConfig, LogConfig, LogFormat, LogIdentifiers, NodeConfig, Pooler,
-    PostgresConfig, PublicConfig, RetentionConfig, SendConfig, StoreConfig, StoreUrl, ThreadConfig,
-    TurnConfig, TurnPolicy, WhatsappConfig, WorkerConfig,
+    AskConfig, AsyncFailover, Config, DoorConfig, EgressConfig, EgressWhen, ForwardConfig,
+    ForwardDone, ForwardNoReply, ForwardRetryId, HandlerConfig, LogConfig, LogFormat,
+    LogIdentifiers, NodeConfig, Pooler, PostgresConfig, PublicConfig, RetentionConfig, SendConfig,
+    StoreConfig, StoreUrl, ThreadConfig, TurnConfig, TurnPolicy, WhatsappConfig, WorkerConfig,
 };
 use super::value::{self, Expected};
 use crate::model::{NumberId, Secret};
@@ -41,6 +41,7 @@ pub(super) fn config(reader: &mut Reader) -> Config {
     let store = store(reader);
     let retention = retention(reader);
     let whatsapp = whatsapp(reader);
+    let egress = egress(reader);
     let handler = handler(reader, &whatsapp.app_secret);
     let turn = turn(reader, &handler);
     let thread = thread(reader, &turn);
@@ -48,6 +49,7 @@ pub(super) fn config(reader: &mut Reader) -> Config {
     Config {
         public,
         bot,
+        egress,
         admin,
         store,
         retention,
@@ -83,6 +85,20 @@ fn door(reader: &mut Reader, listen: &str, token: &str) -> DoorConfig {
     DoorConfig {
         listen: reader.value(listen, value::listen),
         token: reader.secret(token, value::header_text),
+    }
+}
+
+fn egress(reader: &mut Reader) -> EgressConfig {
+    EgressConfig {
+        token: reader.secret("egress.token", value::header_text),
+        answer_within: reader.value("egress.answer_within", value::duration),
+        when: reader.value("egress.when", |text| {
+            let words = [
+                ("now", EgressWhen::Now),
+                ("at_finish", EgressWhen::AtFinish),
+            ];
+            value::word(text, &words)
+        }),
     }
 }
 

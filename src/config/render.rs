@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::keys::{KEYS, redact};
 use super::settings::{
-    AsyncFailover, Config, DoorConfig, ForwardDone, ForwardNoReply, ForwardRetryId, HandlerConfig,
-    LogFormat, LogIdentifiers, Pooler, PostgresConfig, PublicConfig, SendConfig, StoreConfig,
-    StoreUrl, TurnConfig, TurnPolicy, WhatsappConfig,
+    AsyncFailover, Config, DoorConfig, EgressConfig, EgressWhen, ForwardDone, ForwardNoReply,
+    ForwardRetryId, HandlerConfig, LogFormat, LogIdentifiers, Pooler, PostgresConfig, PublicConfig,
+    SendConfig, StoreConfig, StoreUrl, TurnConfig, TurnPolicy, WhatsappConfig,
 };
 use super::value::{public_url_text, size_text};
 use super::{Origins, reader};
@@ -48,6 +48,7 @@ fn entries(config: &Config) -> Entries {
     let mut entries = Entries::new();
     public(&mut entries, &config.public);
     door(&mut entries, ["bot.listen", "bot.token"], &config.bot);
+    egress(&mut entries, &config.egress);
     door(&mut entries, ["admin.listen", "admin.token"], &config.admin);
     store(&mut entries, &config.store);
     entries.push(("retention.keys", time(config.retention.keys)));
@@ -107,6 +108,18 @@ fn public(entries: &mut Entries, public: &PublicConfig) {
 fn door(entries: &mut Entries, [listen, token]: [&'static str; 2], door: &DoorConfig) {
     entries.push((listen, quoted(&door.listen.to_string())));
     entries.push((token, hidden(door.token.as_ref())));
+}
+
+fn egress(entries: &mut Entries, egress: &EgressConfig) {
+    let when = match egress.when {
+        EgressWhen::Now => "now",
+        EgressWhen::AtFinish => "at_finish",
+    };
+    entries.extend([
+        ("egress.token", hidden(egress.token.as_ref())),
+        ("egress.answer_within", time(egress.answer_within)),
+        ("egress.when", quoted(when)),
+    ]);
 }
 
 fn store(entries: &mut Entries, store: &StoreConfig) {

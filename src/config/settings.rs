@@ -16,6 +16,8 @@ pub struct Config {
     pub public: PublicConfig,
     /// The listener for bots.
     pub bot: DoorConfig,
+    /// The Graph API for the bot, on the same listener.
+    pub egress: EgressConfig,
     /// The listener for operators.
     pub admin: DoorConfig,
     /// The ledger.
@@ -67,6 +69,26 @@ pub struct DoorConfig {
     pub listen: SocketAddr,
     /// What callers must show; always there when `listen` is not a loopback address.
     pub token: Option<Secret>,
+}
+
+/// `egress.*`: the Graph API for the bot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EgressConfig {
+    /// What the bot shows as its access token; Meta's own where none is set.
+    pub token: Option<Secret>,
+    /// The longest wait of a bot for the answer to a send.
+    pub answer_within: Duration,
+    /// When what a bot sends in a turn goes out.
+    pub when: EgressWhen,
+}
+
+/// When what a bot sends in a turn goes out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EgressWhen {
+    /// At once.
+    Now,
+    /// When the turn ends well.
+    AtFinish,
 }
 
 /// `store.*`: the ledger.

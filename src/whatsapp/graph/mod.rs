@@ -109,7 +109,7 @@ impl Sent {
 }
 
 /// A call without an answer.
-enum Lost {
+pub(super) enum Lost {
     /// No connection, so not a byte of the request was written.
     Unreachable(String),
     /// Anything later.
@@ -117,7 +117,7 @@ enum Lost {
 }
 
 impl Lost {
-    fn into_reason(self) -> String {
+    pub(super) fn into_reason(self) -> String {
         match self {
             Self::Unreachable(reason) | Self::Unsure(reason) => reason,
         }
@@ -128,7 +128,7 @@ impl Graph {
     /// Makes the client; no call is made yet.
     pub fn new(settings: &GraphSettings, clock: Clock) -> Result<Self, GraphError> {
         let base = base_url(&settings.base_url)?;
-        let client = client(settings, &base)?;
+        let client = client(settings, &base, headers(&settings.access_token)?)?;
         Ok(Self {
             client,
             base,
@@ -220,7 +220,7 @@ impl Graph {
     }
 }
 
-fn base_url(text: &str) -> Result<Url, GraphError> {
+pub(super) fn base_url(text: &str) -> Result<Url, GraphError> {
     let url = Url::parse(text).map_err(|_| GraphError::BaseUrl)?;
     let fits = matches!(url.scheme(), "http" | "https") && url.has_host();
     if fits {
@@ -240,12 +240,13 @@ fn base_url(text: &str) -> Result<Url, GraphError> {
 /// "never even started" (`proto/h1/dispatch.rs`), so not a byte of it was written. Anything
 /// later is an error here. `is_connect` is true only of what failed before a connection stood,
 /// TLS included; without early data (off by default) no request can be on it yet.
-fn client(settings: &GraphSettings, base: &Url) -> Result<Client, GraphError> {
+pub(super) fn client(
+    settings: &GraphSettings,
+    base: &Url,
+    headers: HeaderMap,
+) -> Result<Client, GraphError> {
     // Fails where one is installed already, which serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut headers = HeaderMap::new();
-    headers.insert(AUTHORIZATION, bearer(&settings.access_token)?);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let mut builder = Client::builder()
         .user_agent(concat!("hapax/", env!("CARGO_PKG_VERSION")))
         .default_headers(headers)
@@ -263,6 +264,14 @@ fn client(settings: &GraphSettings, base: &Url) -> Result<Client, GraphError> {
     builder
         .build()
         .map_err(|error| GraphError::Tls(innermost(&error)))
+}
+
+/// What each call of ours carries.
+fn headers(token: &Secret) -> Result<HeaderMap, GraphError> {
+    let mut headers = HeaderMap::new();
+    headers.insert(AUTHORIZATION, bearer(token)?);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(headers)
 }
 
 fn bearer(token: &Secret) -> Result<HeaderValue, GraphError> {
@@ -288,7 +297,7 @@ async fn read(mut response: Response) -> Result<Answer, Lost> {
 }
 
 /// In our own words: an error of the library can hold the URL.
-fn lost(error: &reqwest::Error) -> Lost {
+pub(super) fn lost(error: &reqwest::Error) -> Lost {
     let kind = io_kind(error).map(|kind| format!(" ({kind})"));
     let kind = kind.unwrap_or_default();
     if error.is_dns() {
