@@ -7,6 +7,7 @@ mod figures;
 mod interrupt;
 mod migrate;
 mod rehearse;
+mod run;
 mod serve;
 mod throwaway;
 
@@ -29,6 +30,8 @@ pub struct Cli {
 enum Command {
     /// Stand between WhatsApp and the bot until SIGTERM or Ctrl-C.
     Serve(serve::Serve),
+    /// Start a bot so that its calls to graph.facebook.com come to the gateway.
+    Run(run::Run),
     /// Try everything without an account: the gateway and a pretend WhatsApp in one process.
     Dev(dev::Dev),
     /// Prove the promises: real nodes under a pretend WhatsApp, while things break by seed.
@@ -55,6 +58,7 @@ impl Cli {
         }
         match self.command {
             Command::Serve(serve) => serve.run().await,
+            Command::Run(run) => run.run().await,
             Command::Dev(dev) => dev.run().await,
             Command::Rehearse(rehearse) => rehearse.run().await,
             Command::Config(show) => show.run(),
