@@ -8,15 +8,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Path, State};
-use axum::http::{HeaderMap, StatusCode, header::AUTHORIZATION};
+use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::courier::Courier;
+use super::elsewhere::{self, Elsewhere};
 use super::history::History;
 use super::meta::Plan;
 use super::payload::{Side, wamid};
@@ -67,6 +70,7 @@ struct Service {
     reporting: Mutex<Option<(Courier, Receipts)>>,
     marked_read: AtomicU64,
     typing: AtomicU64,
+    elsewhere: elsewhere::Calls,
 }
 
 impl fmt::Debug for Graph {
@@ -94,10 +98,13 @@ impl Graph {
             reporting: Mutex::new(None),
             marked_read: AtomicU64::new(0),
             typing: AtomicU64::new(0),
+            elsewhere: elsewhere::Calls::default(),
         });
         let router = Router::new()
             .route("/{version}/{number}/messages", post(messages))
-            .fallback(async || Refusal::unknown_path().into_response())
+            .route("/{version}/{number}/media", post(media_up))
+            .route("/media/{length}", get(media_down))
+            .fallback(unknown)
             .layer(DefaultBodyLimit::max(BODY_MAX))
             .with_state(Arc::clone(&service));
         let port = Port::reserve()?;
@@ -189,6 +196,12 @@ impl Graph {
     /// Calls that showed a typing indicator.
     pub fn typing(&self) -> u64 {
         self.0.service.typing.load(Ordering::SeqCst)
+    }
+
+    /// Calls so far that were about no message: media that went up or down, and what is unknown
+    /// here, which is answered so.
+    pub fn elsewhere(&self) -> Vec<Elsewhere> {
+        self.0.service.elsewhere.all()
     }
 
     /// Waits until the sends are as wanted, looking after each one.
@@ -302,6 +315,45 @@ async fn messages(
             Refusal::invalid(details).into_response()
         }
     }
+}
+
+async fn media_up(
+    State(service): State<Arc<Service>>,
+    parts: (Method, Uri, HeaderMap),
+    body: Body,
+) -> Response {
+    if !is_authorized(&parts.2, &service.settings.token) {
+        return Refusal::bad_token().into_response();
+    }
+    match service.elsewhere.take(parts, body).await {
+        Some(length) => Json(json!({ "id": format!("media-{length}") })).into_response(),
+        None => Refusal::invalid("the media broke off").into_response(),
+    }
+}
+
+async fn media_down(
+    State(service): State<Arc<Service>>,
+    Path(length): Path<u64>,
+    parts: (Method, Uri, HeaderMap),
+) -> Response {
+    if !is_authorized(&parts.2, &service.settings.token) {
+        return Refusal::bad_token().into_response();
+    }
+    let _ = service.elsewhere.take(parts, Body::empty()).await;
+    let mut response = Response::new(elsewhere::media(length));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_LENGTH, length.into());
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("image/webp"));
+    response
+}
+
+async fn unknown(
+    State(service): State<Arc<Service>>,
+    parts: (Method, Uri, HeaderMap),
+    body: Body,
+) -> Response {
+    let _ = service.elsewhere.take(parts, body).await;
+    Refusal::unknown_path().into_response()
 }
 
 async fn send(service: &Service, hangup: &Hangup, mut sent: Sent) -> Response {
@@ -472,7 +524,7 @@ impl Refusal {
             http: 404,
             code: 100,
             message: "Unsupported request",
-            details: "The simulator knows POST /{version}/{number}/messages only.",
+            details: "The simulator knows messages and media only.",
         }
     }
 

@@ -9,6 +9,7 @@ pub mod acts;
 pub mod bot;
 pub mod checker;
 pub mod courier;
+pub mod elsewhere;
 pub mod faults;
 pub mod gate;
 pub mod graph;
