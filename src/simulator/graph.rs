@@ -1,10 +1,12 @@
 //! A pretend Graph API on loopback: takes sends, refuses what Meta would refuse, and misbehaves
 //! as scripted. Everything it was asked goes into the history.
 
+mod lenient;
+
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -67,6 +69,8 @@ struct Service {
     reporting: Mutex<Option<(Courier, Receipts)>>,
     marked_read: AtomicU64,
     typing: AtomicU64,
+    addr: SocketAddr,
+    lenient: AtomicBool,
 }
 
 impl fmt::Debug for Graph {
@@ -84,6 +88,7 @@ impl Graph {
     /// When no port can be had.
     pub fn start(settings: GraphSettings, history: Arc<History>, clock: Clock) -> io::Result<Self> {
         let draw = Draw::new(settings.seed).fork("graph");
+        let port = Port::reserve()?;
         let service = Arc::new(Service {
             settings,
             history,
@@ -94,13 +99,14 @@ impl Graph {
             reporting: Mutex::new(None),
             marked_read: AtomicU64::new(0),
             typing: AtomicU64::new(0),
+            addr: port.addr(),
+            lenient: AtomicBool::new(false),
         });
         let router = Router::new()
             .route("/{version}/{number}/messages", post(messages))
-            .fallback(async || Refusal::unknown_path().into_response())
+            .fallback(lenient::elsewhere)
             .layer(DefaultBodyLimit::max(BODY_MAX))
             .with_state(Arc::clone(&service));
-        let port = Port::reserve()?;
         Ok(Self(Arc::new(Inner {
             service,
             server: Server::start(&port, router, clock, GRACE)?,
@@ -117,6 +123,13 @@ impl Graph {
     /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
         self.0.addr
+    }
+
+    /// From now on it takes what Meta takes from bots, though its pages ask for more: a number
+    /// without `+`, a text without a type, any token; and it knows other paths well enough to keep
+    /// a bot going.
+    pub fn be_lenient(&self) {
+        self.0.service.lenient.store(true, Ordering::SeqCst);
     }
 
     /// The history it records into.
@@ -215,6 +228,19 @@ impl Graph {
 }
 
 impl Service {
+    fn is_lenient(&self) -> bool {
+        self.lenient.load(Ordering::SeqCst)
+    }
+
+    fn origin(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    fn number(&self) -> u64 {
+        let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        ids.between(10_000_000_000, 99_999_999_999)
+    }
+
     fn reporting(&self) -> std::sync::MutexGuard<'_, Option<(Courier, Receipts)>> {
         self.reporting
             .lock()
@@ -281,12 +307,15 @@ async fn messages(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    if !is_authorized(&headers, &service.settings.token) {
+    if !service.is_lenient() && !is_authorized(&headers, &service.settings.token) {
         return Refusal::bad_token().into_response();
     }
-    let Ok(body) = serde_json::from_slice::<Value>(&body) else {
+    let Ok(mut body) = serde_json::from_slice::<Value>(&body) else {
         return Refusal::invalid("the body is not JSON").into_response();
     };
+    if service.is_lenient() {
+        body = lenient::as_documented(body);
+    }
     let at = service.clock.boottime();
     if body["status"] == "read" {
         return mark_read(&service, &body);
