@@ -9,6 +9,7 @@ mod migrate;
 mod rehearse;
 mod serve;
 mod throwaway;
+mod try_bot;
 
 use std::process::ExitCode;
 
@@ -31,6 +32,8 @@ enum Command {
     Serve(serve::Serve),
     /// Try everything without an account: the gateway and a pretend WhatsApp in one process.
     Dev(dev::Dev),
+    /// Start your own bot alone and behind Hapax, under a pretend WhatsApp; no account, no edit.
+    Try(try_bot::TryBot),
     /// Prove the promises: real nodes under a pretend WhatsApp, while things break by seed.
     Rehearse(rehearse::Rehearse),
     /// Show the settings in force and where each came from.
@@ -56,6 +59,7 @@ impl Cli {
         match self.command {
             Command::Serve(serve) => serve.run().await,
             Command::Dev(dev) => dev.run().await,
+            Command::Try(try_bot) => try_bot.run().await,
             Command::Rehearse(rehearse) => rehearse.run().await,
             Command::Config(show) => show.run(),
             Command::Migrate(migrate) => migrate.run().await,

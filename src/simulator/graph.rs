@@ -37,6 +37,9 @@ const LEAVE_DOUBT: [i64; 6] = [1, 2, 131_000, 131_016, 131_057, 133_004];
 const BODY_MAX: usize = 1 << 20;
 const HELD_MAX: Duration = Duration::from_secs(600);
 const STATUS_LIMIT: Duration = Duration::from_secs(10);
+/// How long a call takes that may take long.
+const MOMENT_MIN: Duration = Duration::from_millis(10);
+const MOMENT_OVER: Duration = Duration::from_millis(40);
 const GRACE: Duration = Duration::from_millis(500);
 
 /// What the pretend Graph API needs to know.
@@ -126,8 +129,8 @@ impl Graph {
     }
 
     /// From now on it takes what Meta takes from bots, though its pages ask for more: a number
-    /// without `+`, a text without a type, any token; and it knows other paths well enough to keep
-    /// a bot going.
+    /// without `+`, a text without a type, any token; it knows other paths well enough to keep a
+    /// bot going; and a call takes some tens of milliseconds, as over a network.
     pub fn be_lenient(&self) {
         self.0.service.lenient.store(true, Ordering::SeqCst);
     }
@@ -236,6 +239,15 @@ impl Service {
         format!("http://{}", self.addr)
     }
 
+    /// As far away as Meta is: a call takes its time, and others come meanwhile.
+    async fn take_a_moment(&self) {
+        let pause = {
+            let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+            MOMENT_MIN + ids.duration_below(MOMENT_OVER)
+        };
+        self.clock.sleep(pause).await;
+    }
+
     fn number(&self) -> u64 {
         let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
         ids.between(10_000_000_000, 99_999_999_999)
@@ -315,6 +327,7 @@ async fn messages(
     };
     if service.is_lenient() {
         body = lenient::as_documented(body);
+        service.take_a_moment().await;
     }
     let at = service.clock.boottime();
     if body["status"] == "read" {

@@ -12,8 +12,8 @@ use crate::simulator::token;
 const BURST_CHANCE: f64 = 0.15;
 const BURST_MAX: u64 = 3;
 /// So that not everybody begins at once.
-const ENTRANCE: Duration = Duration::from_millis(1500);
-const THOUGHT: Duration = Duration::from_millis(300);
+const ENTRANCE: Duration = Duration::from_secs(5);
+const THOUGHT: Duration = Duration::from_millis(1500);
 /// How fast people write without waiting. Long enough that the order in which their messages
 /// arrive is beyond doubt.
 const TYPING_MIN: Duration = Duration::from_millis(150);
