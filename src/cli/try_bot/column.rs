@@ -19,6 +19,9 @@ use crate::simulator::{Ai, Counts, Graph, GraphSettings, History, Trial, TrialSe
 
 /// How often the line on the terminal changes.
 const LINE_EVERY: Duration = Duration::from_millis(100);
+const ALONE_MISSING_AFTER: Duration = Duration::from_secs(8);
+/// Longer than the waits between the attempts of one turn.
+const BEHIND_MISSING_AFTER: Duration = Duration::from_secs(15);
 
 /// Where both columns stand.
 pub(super) struct Ground<'a> {
@@ -168,6 +171,11 @@ impl Ground<'_> {
             salt: match name {
                 Name::Alone => alone,
                 Name::Behind => behind,
+            },
+            missing_after: match name {
+                // Meta has given up by then, and nobody else tries again.
+                Name::Alone => ALONE_MISSING_AFTER,
+                Name::Behind => BEHIND_MISSING_AFTER,
             },
             people: self.plan.people,
             messages: self.plan.messages,

@@ -34,8 +34,8 @@ const START_MAX: Duration = Duration::from_secs(60);
 /// How long it gets to listen where it was told.
 const TOLD_MAX: Duration = Duration::from_secs(3);
 /// How long a bot that listens may answer no handshake: it may be starting still.
-const READY_MAX: Duration = Duration::from_secs(5);
-const ANSWER_MAX: Duration = Duration::from_secs(10);
+const READY_MAX: Duration = Duration::from_secs(15);
+const ANSWER_MAX: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_millis(50);
 
 /// The webhook of a bot.
@@ -76,6 +76,8 @@ enum Handshake {
     OtherToken,
     /// It is none.
     No,
+    /// Nobody answers: it speaks no HTTP, or not yet.
+    Silence,
 }
 
 impl Search<'_> {
@@ -149,8 +151,10 @@ impl Search<'_> {
                 let is_verified = match self.shake_hands(http, &url).await {
                     Handshake::Passed => true,
                     Handshake::OtherToken => false,
+                    // The user knows better.
                     Handshake::No if self.url.is_some() => false,
                     Handshake::No => continue,
+                    Handshake::Silence => break,
                 };
                 let webhook = Webhook { url, is_verified };
                 if is_verified {
@@ -178,7 +182,8 @@ impl Search<'_> {
         match self.clock.timeout(ANSWER_MAX, ask).await.ok().flatten() {
             Some((200, body)) if body.trim_matches(['"', '\n']) == CHALLENGE => Handshake::Passed,
             Some((401 | 403, _)) => Handshake::OtherToken,
-            _ => Handshake::No,
+            Some(_) => Handshake::No,
+            None => Handshake::Silence,
         }
     }
 
