@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::guard;
 use crate::listener;
 use crate::model::Handler;
+use crate::proxy;
 use crate::store::{Membership, SharedStore};
 
 /// What the caller owns and hands in.
@@ -149,9 +150,16 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Running, StartError>
         clock.clone(),
         stops.doors.clone(),
     );
+    running.doors.spawn(proxy::serve(
+        listeners.bot,
+        bot_side,
+        config.bot.ca_dir.clone(),
+        limits,
+        clock.clone(),
+        stops.doors.clone(),
+    ));
     for (listener, router) in [
         (listeners.public, built.ingress.router()),
-        (listeners.bot, bot_side),
         (listeners.admin, built.admin),
     ] {
         let stop = stops.doors.clone();

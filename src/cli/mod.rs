@@ -7,6 +7,7 @@ mod figures;
 mod interrupt;
 mod migrate;
 mod rehearse;
+mod run;
 mod serve;
 mod throwaway;
 mod try_bot;
@@ -30,6 +31,8 @@ pub struct Cli {
 enum Command {
     /// Stand between WhatsApp and the bot until SIGTERM or Ctrl-C.
     Serve(serve::Serve),
+    /// Start a bot so that its calls to graph.facebook.com come to the gateway.
+    Run(run::Run),
     /// Try everything without an account: the gateway and a pretend WhatsApp in one process.
     Dev(dev::Dev),
     /// Start your own bot alone and behind Hapax, under a pretend WhatsApp; no account, no edit.
@@ -58,6 +61,7 @@ impl Cli {
         }
         match self.command {
             Command::Serve(serve) => serve.run().await,
+            Command::Run(run) => run.run().await,
             Command::Dev(dev) => dev.run().await,
             Command::Try(try_bot) => try_bot.run().await,
             Command::Rehearse(rehearse) => rehearse.run().await,

@@ -277,6 +277,7 @@ pub(super) const KEYS: &[Key] = &[
     ),
     text("bot.listen", "HAPAX_BOT_LISTEN", "127.0.0.1:8081"),
     open("bot.token", "HAPAX_BOT_TOKEN").secret(),
+    text("bot.ca_dir", "HAPAX_BOT_CA_DIR", "hapax-ca"),
     text("admin.listen", "HAPAX_ADMIN_LISTEN", "127.0.0.1:8082"),
     open("admin.token", "HAPAX_ADMIN_TOKEN").secret(),
     text("store.url", "HAPAX_STORE", "sqlite:hapax.db").shown(Shown::Address),

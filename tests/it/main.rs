@@ -33,6 +33,7 @@ mod protocol_model;
 mod provided;
 mod rehearsed;
 mod retention;
+mod run;
 mod same_bot;
 mod scene;
 mod schema;
