@@ -105,11 +105,7 @@ impl Graph {
             addr: port.addr(),
             lenient: AtomicBool::new(false),
         });
-        let router = Router::new()
-            .route("/{version}/{number}/messages", post(messages))
-            .fallback(lenient::elsewhere)
-            .layer(DefaultBodyLimit::max(BODY_MAX))
-            .with_state(Arc::clone(&service));
+        let router = router(&service);
         Ok(Self(Arc::new(Inner {
             service,
             server: Server::start(&port, router, clock, GRACE)?,
@@ -121,6 +117,11 @@ impl Graph {
     /// The base URL, without a version and without a slash at the end.
     pub fn url(&self) -> String {
         format!("http://{}", self.0.addr)
+    }
+
+    /// The same, to be served elsewhere as well. A connection that is to be reset stays open there.
+    pub fn router(&self) -> Router {
+        router(&self.0.service).layer(Extension(Hangup::never()))
     }
 
     /// Where it listens.
@@ -228,6 +229,14 @@ impl Graph {
         *self.0.service.reporting() = None;
         self.0.server.stop().await;
     }
+}
+
+fn router(service: &Arc<Service>) -> Router {
+    Router::new()
+        .route("/{version}/{number}/messages", post(messages))
+        .fallback(lenient::elsewhere)
+        .layer(DefaultBodyLimit::max(BODY_MAX))
+        .with_state(Arc::clone(service))
 }
 
 impl Service {

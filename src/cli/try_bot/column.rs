@@ -146,7 +146,8 @@ impl Ground<'_> {
             ai: &ai,
             folder: &folder,
         });
-        env.extend(way.variables().iter().cloned());
+        let reached = way.variables().iter();
+        env.extend(reached.map(|(name, value)| (name.clone(), value.clone())));
         let launch = Launch {
             command: &self.plan.command,
             port,

@@ -7,6 +7,7 @@ use tokio::net::TcpListener;
 
 use super::Done;
 use super::environment::{APP_SECRET, NUMBER, TOKEN, VERIFY_TOKEN};
+use super::way::AUTHORITY;
 use crate::app::{self, Listeners, Parts, Running};
 use crate::clock::Clock;
 use crate::config::{self, Config, Sources};
@@ -56,8 +57,10 @@ fn settings(between: &Between<'_>) -> Result<Config, String> {
         .collect();
     let asked_for_logs = env.iter().any(|(name, _)| name == "HAPAX_LOG");
     let ledger = format!("sqlite:{}", between.folder.join("hapax.db").display());
+    let authority = between.folder.join(AUTHORITY).display().to_string();
     let settings = [
         ("HAPAX_STORE", ledger.as_str()),
+        ("HAPAX_BOT_CA_DIR", authority.as_str()),
         ("HAPAX_HANDLER", "forward"),
         ("HAPAX_BOT_URL", between.bot),
         ("HAPAX_FORWARD_DONE", between.done.as_str()),
