@@ -10,6 +10,7 @@ mod rehearse;
 mod run;
 mod serve;
 mod throwaway;
+mod try_bot;
 
 use std::process::ExitCode;
 
@@ -34,6 +35,8 @@ enum Command {
     Run(run::Run),
     /// Try everything without an account: the gateway and a pretend WhatsApp in one process.
     Dev(dev::Dev),
+    /// Start your own bot alone and behind Hapax, under a pretend WhatsApp; no account, no edit.
+    Try(try_bot::TryBot),
     /// Prove the promises: real nodes under a pretend WhatsApp, while things break by seed.
     Rehearse(rehearse::Rehearse),
     /// Show the settings in force and where each came from.
@@ -60,6 +63,7 @@ impl Cli {
             Command::Serve(serve) => serve.run().await,
             Command::Run(run) => run.run().await,
             Command::Dev(dev) => dev.run().await,
+            Command::Try(try_bot) => try_bot.run().await,
             Command::Rehearse(rehearse) => rehearse.run().await,
             Command::Config(show) => show.run(),
             Command::Migrate(migrate) => migrate.run().await,

@@ -44,6 +44,7 @@ mod several_machines;
 mod taken_up;
 mod talk;
 mod threads;
+mod try_bot;
 mod what_is_refused;
 mod whole_batch;
 mod witness;
