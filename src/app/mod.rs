@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use axum::Router;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -143,39 +144,30 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Running, StartError>
     running
         .senders
         .spawn(built.sender.run(stops.sender.clone()));
-    let limits = build::limits(config);
     let bot_side = build::bot_side(
         config,
         running.store.clone(),
-        clock.clone(),
+        clock,
         &built.egress,
         stops.doors.clone(),
     );
     running
         .senders
         .spawn(built.egress.run(stops.sender.clone()));
-    running.doors.spawn(proxy::serve(
-        listeners.bot,
-        bot_side,
-        config.bot.ca_dir.clone(),
-        limits,
-        clock.clone(),
-        stops.doors.clone(),
-    ));
-    for (listener, router) in [
-        (listeners.public, built.ingress.router()),
-        (listeners.admin, built.admin),
-    ] {
-        let stop = stops.doors.clone();
-        running.doors.spawn(listener::serve(
-            listener,
-            router,
-            limits,
-            clock.clone(),
-            stop,
-        ));
-    }
+    let routers = Routers {
+        public: built.ingress.router(),
+        bot: bot_side,
+        admin: built.admin,
+    };
+    running.open_doors(config, listeners, routers);
     Ok(running)
+}
+
+/// What is served at the doors.
+struct Routers {
+    public: Router,
+    bot: Router,
+    admin: Router,
 }
 
 /// Nobody shall take such a process for a gateway.
@@ -194,6 +186,27 @@ fn warn_of_sabotage() {
 const CUT_GRACE: Duration = Duration::from_secs(2);
 
 impl Running {
+    /// Takes calls at every door, until the doors are stopped.
+    fn open_doors(&self, config: &Config, listeners: Listeners, routers: Routers) {
+        let limits = build::limits(config);
+        let (clock, stop) = (&self.clock, &self.stops.doors);
+        self.doors.spawn(proxy::serve(
+            listeners.bot,
+            routers.bot,
+            config.bot.ca_dir.clone(),
+            limits,
+            clock.clone(),
+            stop.clone(),
+        ));
+        for (listener, router) in [
+            (listeners.public, routers.public),
+            (listeners.admin, routers.admin),
+        ] {
+            let served = listener::serve(listener, router, limits, clock.clone(), stop.clone());
+            self.doors.spawn(served);
+        }
+    }
+
     /// Where the deliveries go, from this machine.
     pub fn webhook_url(&self) -> String {
         format!("http://{}/webhook", self.public)
