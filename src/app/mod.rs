@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use axum::Router;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -19,7 +20,7 @@ pub use self::gateway::{Gateway, init_logging};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::guard;
-use crate::listener;
+use crate::listener::{self, Limits};
 use crate::model::Handler;
 use crate::store::{Membership, SharedStore};
 
@@ -142,31 +143,22 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Running, StartError>
     running
         .senders
         .spawn(built.sender.run(stops.sender.clone()));
-    let limits = build::limits(config);
     let bot_side = build::bot_side(
         config,
         running.store.clone(),
-        clock.clone(),
+        clock,
         &built.egress,
         stops.doors.clone(),
     );
     running
         .senders
         .spawn(built.egress.run(stops.sender.clone()));
-    for (listener, router) in [
+    let doors = [
         (listeners.public, built.ingress.router()),
         (listeners.bot, bot_side),
         (listeners.admin, built.admin),
-    ] {
-        let stop = stops.doors.clone();
-        running.doors.spawn(listener::serve(
-            listener,
-            router,
-            limits,
-            clock.clone(),
-            stop,
-        ));
-    }
+    ];
+    running.open(doors, build::limits(config));
     Ok(running)
 }
 
@@ -186,6 +178,14 @@ fn warn_of_sabotage() {
 const CUT_GRACE: Duration = Duration::from_secs(2);
 
 impl Running {
+    fn open(&self, doors: [(TcpListener, Router); 3], limits: Limits) {
+        for (listener, router) in doors {
+            let (clock, stop) = (self.clock.clone(), self.stops.doors.clone());
+            let serving = listener::serve(listener, router, limits, clock, stop);
+            self.doors.spawn(serving);
+        }
+    }
+
     /// Where the deliveries go, from this machine.
     pub fn webhook_url(&self) -> String {
         format!("http://{}/webhook", self.public)
