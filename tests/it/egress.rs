@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use hapax::simulator::gate::Gate;
+use hapax::simulator::record::Sent;
 use hapax::simulator::script::Behaviour;
 use hapax::whatsapp::minted;
 use serde_json::{Value, json};
@@ -170,6 +171,9 @@ async fn where_metas_answer_is_lost_each_caller_is_answered_and_nobody_hears_twi
         });
     }
     let answers: BTreeMap<String, Told> = callers.join_all().await.into_iter().collect();
+    let all_are_out = |sent: &[Sent]| sent.iter().filter(|sent| sent.accepted).count() == CALLERS;
+    let out = world.graph.wait_until(all_are_out, LIMIT).await;
+    out.expect("each goes out");
     let mut own = 0;
     for (text, answer) in &answers {
         let real = wamid_of(&world, text);
