@@ -9,6 +9,7 @@ mod crowded_conversation;
 mod drained;
 mod engines;
 mod every_shape;
+mod examples;
 mod failing_bot;
 mod failing_database;
 mod failing_disk;
