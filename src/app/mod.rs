@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use axum::Router;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -143,34 +144,7 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Running, StartError>
     running
         .senders
         .spawn(built.sender.run(stops.sender.clone()));
-    let limits = build::limits(config);
-    let bot_side = build::bot_side(
-        config,
-        running.store.clone(),
-        clock.clone(),
-        stops.doors.clone(),
-    );
-    running.doors.spawn(proxy::serve(
-        listeners.bot,
-        bot_side,
-        config.bot.ca_dir.clone(),
-        limits,
-        clock.clone(),
-        stops.doors.clone(),
-    ));
-    for (listener, router) in [
-        (listeners.public, built.ingress.router()),
-        (listeners.admin, built.admin),
-    ] {
-        let stop = stops.doors.clone();
-        running.doors.spawn(listener::serve(
-            listener,
-            router,
-            limits,
-            clock.clone(),
-            stop,
-        ));
-    }
+    running.open_doors(config, listeners, built.ingress.router(), built.admin);
     Ok(running)
 }
 
@@ -190,6 +164,25 @@ fn warn_of_sabotage() {
 const CUT_GRACE: Duration = Duration::from_secs(2);
 
 impl Running {
+    /// Takes calls at every door, until the doors are stopped.
+    fn open_doors(&self, config: &Config, listeners: Listeners, public: Router, admin: Router) {
+        let limits = build::limits(config);
+        let (clock, stop) = (&self.clock, &self.stops.doors);
+        let bot_side = build::bot_side(config, self.store.clone(), clock.clone(), stop.clone());
+        self.doors.spawn(proxy::serve(
+            listeners.bot,
+            bot_side,
+            config.bot.ca_dir.clone(),
+            limits,
+            clock.clone(),
+            stop.clone(),
+        ));
+        for (listener, router) in [(listeners.public, public), (listeners.admin, admin)] {
+            let served = listener::serve(listener, router, limits, clock.clone(), stop.clone());
+            self.doors.spawn(served);
+        }
+    }
+
     /// Where the deliveries go, from this machine.
     pub fn webhook_url(&self) -> String {
         format!("http://{}/webhook", self.public)

@@ -100,6 +100,8 @@ impl Dev {
             "HAPAX_STORE",
             &format!("sqlite:{}", folder.join("hapax.db").display()),
         );
+        let authority = folder.join("hapax-ca");
+        set("HAPAX_BOT_CA_DIR", &authority.display().to_string());
         set("WHATSAPP_ACCESS_TOKEN", TOKEN);
         set("WHATSAPP_APP_SECRET", APP_SECRET);
         set("WHATSAPP_VERIFY_TOKEN", VERIFY_TOKEN);

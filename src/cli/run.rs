@@ -155,26 +155,20 @@ async fn describe(url: &str) -> Result<Description, String> {
     })
 }
 
-/// The authority that the gateway signs with: its key shows that nobody but this user made it.
+/// The authority that the gateway signs with. That it was made by nobody but this user is seen
+/// there; what the gateway tells is a hint.
 fn trusted(folder: &Path, gateway: &Description) -> Result<Authority, String> {
-    let theirs = gateway.ca_dir.display();
-    if !folder.exists() {
-        let folder = folder.display();
-        return Err(format!(
-            "expected the gateway's certificate authority in {folder}, found no such folder; the \
-             gateway has it in {theirs}"
-        ));
+    let found = Authority::find(folder, Clock::system()).map_err(|error| error.to_string())?;
+    let (here, theirs) = (folder.display(), gateway.ca_dir.display());
+    let expected = format!("expected the gateway's certificate authority in {here}, found");
+    let mend = format!("the gateway has opened {theirs}: leave --ca-dir away, or name that");
+    match found {
+        None => Err(format!("{expected} none; {mend}")),
+        Some(other) if other.fingerprint() != gateway.ca_sha256 => Err(format!(
+            "{expected} another one; {mend}; start the gateway again if it was replaced there"
+        )),
+        Some(authority) => Ok(authority),
     }
-    let authority = Authority::open(folder, Clock::system()).map_err(|error| error.to_string())?;
-    if authority.fingerprint() != gateway.ca_sha256 {
-        return Err(format!(
-            "expected the gateway's certificate authority in {}, found another one; the gateway \
-             has opened {theirs}: name that by --ca-dir, or start the gateway again if it was \
-             replaced",
-            folder.display()
-        ));
-    }
-    Ok(authority)
 }
 
 #[expect(clippy::print_stderr, reason = "for the person who typed the command")]

@@ -5,7 +5,7 @@
 //! out is of little use. It is never installed in the system.
 
 use std::fmt;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, Metadata};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -67,14 +67,26 @@ pub enum AuthorityError {
         /// Its permissions.
         mode: u32,
     },
-    /// The key is somebody else's.
+    /// Others than the owner may change the folder.
     #[error(
-        "{}: expected a key of this user ({expected}), found one of another ({found}); run the \
+        "{}: expected a folder that only its owner can write to, found mode {mode:03o}; look who \
+         has been there, and chmod 700 it",
+        .path.display()
+    )]
+    Writable {
+        /// The folder.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// The key or its folder is somebody else's.
+    #[error(
+        "{}: expected one of this user ({expected}), found one of another ({found}); run the \
          gateway and its bots as the same user",
         .path.display()
     )]
     Foreign {
-        /// The key file.
+        /// The key file or the folder.
         path: PathBuf,
         /// The number of the user of this process.
         expected: u32,
@@ -125,24 +137,30 @@ impl Authority {
     /// # Errors
     /// [`AuthorityError`]. An authority that is there is never replaced.
     pub fn open(folder: &Path, clock: Clock) -> Result<Self, AuthorityError> {
-        let refused = |path: &Path, source| AuthorityError::System {
-            path: path.to_owned(),
-            source,
-        };
+        if let Some(authority) = Self::find(folder, clock.clone())? {
+            return Ok(authority);
+        }
         let key_file = folder.join(KEY_FILE);
-        let text = match read_private(&key_file)? {
-            Some(text) => text,
-            None => {
-                let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-                made.map_err(|source| refused(folder, source))?;
-                let text = generate(clock.now())
-                    .map_err(|reason| refused(&key_file, io::Error::other(reason)))?;
-                write_once(folder, &key_file, &text)
-                    .map_err(|source| refused(&key_file, source))?;
-                let gone = || refused(&key_file, io::ErrorKind::NotFound.into());
-                read_private(&key_file)?.ok_or_else(gone)?
-            }
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        made.map_err(|source| refused(folder, source))?;
+        let text =
+            generate(clock.now()).map_err(|reason| refused(&key_file, io::Error::other(reason)))?;
+        write_once(folder, &key_file, &text).map_err(|source| refused(&key_file, source))?;
+        let gone = || refused(&key_file, io::ErrorKind::NotFound.into());
+        Self::find(folder, clock)?.ok_or_else(gone)
+    }
+
+    /// Opens the authority of this folder, if there is one. Only this user can have made it and can
+    /// change what lies there, whoever has told of the folder.
+    ///
+    /// # Errors
+    /// [`AuthorityError`].
+    pub fn find(folder: &Path, clock: Clock) -> Result<Option<Self>, AuthorityError> {
+        let key_file = folder.join(KEY_FILE);
+        let Some(text) = read_private(&key_file)? else {
+            return Ok(None);
         };
+        check_folder(folder)?;
         let (key, certificate) = parse(&text).map_err(|found| AuthorityError::Broken {
             path: key_file,
             found,
@@ -151,13 +169,13 @@ impl Authority {
         let text = pem("CERTIFICATE", &certificate);
         put(&shown, text.as_bytes()).map_err(|source| refused(&shown, source))?;
         let params = params(&key);
-        Ok(Self {
+        Ok(Some(Self {
             folder: fs::canonicalize(folder).map_err(|source| refused(folder, source))?,
             issuer: Issuer::new(params, key),
             certificate,
             clock,
             leaf: Mutex::new(None),
-        })
+        }))
     }
 
     /// Where it is, as an absolute path.
@@ -284,19 +302,45 @@ fn serial() -> Result<SerialNumber, String> {
     Ok(SerialNumber::from_slice(&bytes))
 }
 
-/// The content of a private file; `None` if there is no such file. That nobody else can have
-/// written it is what allows to trust it, whoever has told where it is.
-fn read_private(path: &Path) -> Result<Option<Vec<u8>>, AuthorityError> {
-    let refused = |source| AuthorityError::System {
+fn refused(path: &Path, source: io::Error) -> AuthorityError {
+    AuthorityError::System {
         path: path.to_owned(),
         source,
-    };
+    }
+}
+
+/// The content of a private file; `None` if there is no such file.
+fn read_private(path: &Path) -> Result<Option<Vec<u8>>, AuthorityError> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(refused(error)),
+        Err(error) => return Err(refused(path, error)),
     };
-    let about = file.metadata().map_err(refused)?;
+    let about = file.metadata().map_err(|error| refused(path, error))?;
+    let mode = own(path, &about)?;
+    if mode & 0o077 != 0 {
+        let path = path.to_owned();
+        return Err(AuthorityError::Exposed { path, mode });
+    }
+    let mut content = Vec::new();
+    let read = file.take(KEY_FILE_MAX).read_to_end(&mut content);
+    read.map_err(|error| refused(path, error))?;
+    Ok(Some(content))
+}
+
+/// Nobody else can put other certificates where a bot is told to look.
+fn check_folder(folder: &Path) -> Result<(), AuthorityError> {
+    let about = fs::metadata(folder).map_err(|error| refused(folder, error))?;
+    let mode = own(folder, &about)?;
+    if mode & 0o022 != 0 {
+        let path = folder.to_owned();
+        return Err(AuthorityError::Writable { path, mode });
+    }
+    Ok(())
+}
+
+/// The permissions of something that has to belong to this user.
+fn own(path: &Path, about: &Metadata) -> Result<u32, AuthorityError> {
     let (expected, found) = (geteuid().as_raw(), about.uid());
     if found != expected {
         let path = path.to_owned();
@@ -306,15 +350,7 @@ fn read_private(path: &Path) -> Result<Option<Vec<u8>>, AuthorityError> {
             found,
         });
     }
-    let mode = about.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        let path = path.to_owned();
-        return Err(AuthorityError::Exposed { path, mode });
-    }
-    let mut content = Vec::new();
-    let mut bounded = file.take(KEY_FILE_MAX);
-    bounded.read_to_end(&mut content).map_err(refused)?;
-    Ok(Some(content))
+    Ok(about.permissions().mode() & 0o777)
 }
 
 /// Writes the key file, readable by its owner only, unless somebody else has just done so.

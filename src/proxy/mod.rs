@@ -12,6 +12,7 @@ mod intercept;
 mod refusal;
 mod tunnel;
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,7 +36,7 @@ use tracing::{debug, error};
 use self::asked::{Asked, Target, asked};
 pub use self::authority::{Authority, AuthorityError};
 use self::refusal::Refusal;
-use crate::clock::Clock;
+use crate::clock::{Clock, Elapsed};
 use crate::listener::{self, Limits};
 
 /// The host that is answered for.
@@ -43,8 +44,8 @@ pub const HOST: &str = "graph.facebook.com";
 /// Where a proxy tells what it is: `GET`, answered with a [`Description`].
 pub const DESCRIPTION_PATH: &str = "/v1/proxy";
 
-/// How long a tunnel's far side may take to be connected to.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a tunnel's far side may take to be found and connected to.
+const REACH_TIMEOUT: Duration = Duration::from_secs(10);
 /// Tunnels at a time.
 const TUNNELS_MAX: usize = 1024;
 
@@ -250,22 +251,22 @@ impl Proxy {
     }
 
     async fn connect(&self, target: &Target) -> Result<TcpStream, Refusal> {
-        let connecting = async {
-            let stream = TcpStream::connect((target.host.as_str(), target.port)).await?;
-            stream.set_nodelay(true)?;
-            Ok::<_, std::io::Error>(stream)
+        let reaching = tunnel::reach(&target.host, target.port, &self.clock);
+        let reached = tokio::select! {
+            // None begins any more.
+            () = self.stop.cancelled() => return Err(Refusal::stopping()),
+            reached = self.clock.timeout(REACH_TIMEOUT, reaching) => reached,
         };
-        match self.clock.timeout(CONNECT_TIMEOUT, connecting).await {
-            Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(error)) => {
-                debug!(%error, "a bot's tunnel leads nowhere");
-                Err(Refusal::unreachable(&error.to_string()))
-            }
-            Err(_) => {
-                debug!("a bot's tunnel leads nowhere in time");
-                Err(Refusal::too_slow(CONNECT_TIMEOUT))
-            }
-        }
+        let error = match reached {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => error,
+            Err(Elapsed) => io::ErrorKind::TimedOut.into(),
+        };
+        debug!(%error, "a bot's tunnel leads nowhere");
+        Err(match error.kind() {
+            io::ErrorKind::TimedOut => Refusal::too_slow(REACH_TIMEOUT),
+            _ => Refusal::unreachable(&error.to_string()),
+        })
     }
 }
 

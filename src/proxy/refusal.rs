@@ -62,6 +62,11 @@ impl Refusal {
         )
     }
 
+    pub(super) fn stopping() -> Self {
+        let text = "expected a gateway that goes on, found one that is stopping";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, text)
+    }
+
     pub(super) fn no_authority(reason: &str) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, reason)
     }

@@ -23,7 +23,7 @@ struct Running {
     served: JoinHandle<()>,
 }
 
-async fn start_at(ip: [u8; 4]) -> Running {
+async fn start_at(ip: [u8; 4], clock: Clock) -> Running {
     let listener = bind((ip, 0).into()).await.expect("binds");
     let address = listener.local_addr().expect("is bound");
     let (folder, stop) = (
@@ -39,14 +39,7 @@ async fn start_at(ip: [u8; 4]) -> Running {
         .route("/hello", get(async || "hello"))
         .fallback(any(echo));
     let ca_dir = folder.path().join("ca");
-    let proxy = serve(
-        listener,
-        router,
-        ca_dir,
-        LIMITS,
-        Clock::system(),
-        stop.clone(),
-    );
+    let proxy = serve(listener, router, ca_dir, LIMITS, clock, stop.clone());
     Running {
         address,
         folder,
@@ -56,7 +49,7 @@ async fn start_at(ip: [u8; 4]) -> Running {
 }
 
 async fn start() -> Running {
-    start_at([127, 0, 0, 1]).await
+    start_at([127, 0, 0, 1], Clock::system()).await
 }
 
 impl Running {
@@ -165,8 +158,36 @@ async fn a_host_that_is_not_there_is_told() {
 }
 
 #[tokio::test]
+async fn a_host_that_does_not_answer_is_told() {
+    let clock = Clock::manual(crate::model::Timestamp(0));
+    let running = start_at([127, 0, 0, 1], clock.clone()).await;
+    // A server that takes nobody, and whose backlog is full.
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket.bind(([127, 0, 0, 1], 0).into()).expect("binds");
+    let deaf = socket.listen(1).expect("listens");
+    let address = deaf.local_addr().expect("is bound");
+    let waiting: Vec<_> = (0..8)
+        .map(|_| tokio::spawn(Stream::connect(address)))
+        .collect();
+    while waiting.iter().filter(|one| one.is_finished()).count() < 2 {
+        tokio::task::yield_now().await;
+    }
+    let target = address.to_string();
+    let told = running.connect(&target);
+    tokio::pin!(told);
+    let (_stream, answer) = loop {
+        tokio::select! {
+            told = &mut told => break told,
+            () = tokio::task::yield_now() => clock.advance(Duration::from_millis(10)),
+        }
+    };
+    assert!(answer.starts_with("HTTP/1.1 504"), "{answer}");
+    waiting.iter().for_each(JoinHandle::abort);
+}
+
+#[tokio::test]
 async fn it_is_a_proxy_on_loopback_only() {
-    let running = start_at([0, 0, 0, 0]).await;
+    let running = start_at([0, 0, 0, 0], Clock::system()).await;
     for target in ["graph.facebook.com:443", "127.0.0.1:9"] {
         let (_stream, answer) = running.connect(target).await;
         assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");

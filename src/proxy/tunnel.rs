@@ -8,10 +8,13 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
+use tokio::net::{TcpStream, lookup_host};
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Elapsed};
 
+/// How long one address of a host may take.
+const ADDRESS_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long nothing may move: longer than any answer takes that a bot would wait for.
 const IDLE_MAX: Duration = Duration::from_secs(15 * 60);
 /// After a stop, an answer that has not gone on for so long has ended.
@@ -61,6 +64,27 @@ impl Activity {
             self.clock.sleep(left.min(QUIET)).await;
         }
     }
+}
+
+/// Connects to the first address of a host that takes the connection. One that does not answer
+/// leaves time for the next.
+///
+/// # Errors
+/// Of the last address that was tried, or of looking for addresses.
+pub(super) async fn reach(host: &str, port: u16, clock: &Clock) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in lookup_host((host, port)).await? {
+        let connecting = TcpStream::connect(address);
+        match clock.timeout(ADDRESS_TIMEOUT, connecting).await {
+            Ok(Ok(stream)) => {
+                stream.set_nodelay(true)?;
+                return Ok(stream);
+            }
+            Ok(Err(error)) => last = error,
+            Err(Elapsed) => last = io::ErrorKind::TimedOut.into(),
+        }
+    }
+    Err(last)
 }
 
 /// Carries bytes between a client and a far side to their end. After `stop` an exchange that is

@@ -457,8 +457,11 @@ async fn what_is_in_the_way_is_told_before_the_bot_starts() {
     // The authority has been made by now; another one would make no bot work.
     let known = scene.authority();
     let folder = known.folder().to_str().expect("UTF-8");
+    std::fs::create_dir(scene.home.join("empty")).expect("a folder");
+    refused(scene.run(&["--ca-dir", "empty"]), &["empty", folder]).await;
     refused(scene.run(&["--ca-dir", "nowhere"]), &["nowhere", folder]).await;
     assert!(!scene.home.join("nowhere").exists());
+    assert!(!scene.home.join("empty/key.pem").exists());
     let other = scene.home.join("other");
     Authority::open(&other, Clock::system()).expect("another authority");
     refused(scene.run(&["--ca-dir", "other"]), &["another one", folder]).await;

@@ -59,6 +59,8 @@ fn of_many_who_make_one_at_once_all_get_the_same() {
     });
     assert_eq!(prints.len(), 16);
     assert!(prints.iter().all(|print| *print == prints[0]), "{prints:?}");
+    let found = Authority::find(&path, Clock::manual(START)).expect("no fault");
+    assert!(found.is_some());
     let again = open(&path).expect("opens again");
     assert_eq!(again.fingerprint(), prints[0]);
     let shown = fs::read_to_string(again.certificate_file()).expect("the certificate");
@@ -66,6 +68,14 @@ fn of_many_who_make_one_at_once_all_get_the_same() {
     assert!(!shown.contains("PRIVATE"));
     let files: Vec<_> = fs::read_dir(&path).expect("the folder").collect();
     assert_eq!(files.len(), 2, "nothing else is left: {files:?}");
+}
+
+#[test]
+fn who_only_looks_makes_nothing() {
+    let folder = folder();
+    let found = Authority::find(folder.path(), Clock::manual(START)).expect("no fault");
+    assert!(found.is_none());
+    assert_eq!(fs::read_dir(folder.path()).expect("the folder").count(), 0);
 }
 
 #[test]
@@ -77,7 +87,16 @@ fn only_the_owner_may_read_the_key() {
     assert_eq!((mode(&path), mode(&key)), (0o700, 0o600));
     assert_eq!(mode(&authority.certificate_file()), 0o644);
     assert!(!format!("{authority:?}").contains("key"));
-    fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).expect("set");
+    let set = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("set");
+    };
+    set(&path, 0o755);
+    open(&path).expect("others may see the certificate");
+    set(&path, 0o770);
+    let said = open(&path).expect_err("is refused").to_string();
+    assert!(said.contains("mode 770"), "{said}");
+    set(&path, 0o700);
+    set(&key, 0o640);
     let said = open(&path).expect_err("is refused").to_string();
     assert!(
         said.contains("mode 640") && said.contains("chmod 600"),
