@@ -21,6 +21,7 @@ DATABASE = os.path.join(os.environ.get("STATE_DIR", "."), "bot.db")
 TIMEOUT = 30
 
 app = Flask(__name__)
+http = requests.Session()
 
 
 def database():
@@ -94,7 +95,7 @@ def ask(conversation, text):
 
 
 def openai(path, body):
-    answer = requests.post(
+    answer = http.post(
         OPENAI_BASE_URL + path,
         headers={"Authorization": f"Bearer {OPENAI_API_KEY}"},
         json=body,
@@ -105,7 +106,7 @@ def openai(path, body):
 
 
 def graph(number, body):
-    answer = requests.post(
+    answer = http.post(
         f"{GRAPH_URL}/{number}/messages",
         headers={"Authorization": f"Bearer {ACCESS_TOKEN}"},
         json={"messaging_product": "whatsapp", **body},

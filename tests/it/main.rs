@@ -11,6 +11,7 @@ mod drained;
 mod egress;
 mod engines;
 mod every_shape;
+mod examples;
 mod failing_bot;
 mod failing_database;
 mod failing_disk;

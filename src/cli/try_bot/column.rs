@@ -15,7 +15,9 @@ use super::webhook::{Search, Webhook};
 use crate::app::Running;
 use crate::clock::Clock;
 use crate::model::Secret;
-use crate::simulator::{Ai, Counts, Graph, GraphSettings, History, Trial, TrialSettings, count};
+use crate::simulator::{
+    Ai, Counts, Graph, GraphSettings, History, Played, Trial, TrialSettings, count,
+};
 
 /// How often the line on the terminal changes.
 const LINE_EVERY: Duration = Duration::from_millis(100);
@@ -78,7 +80,7 @@ impl Ground<'_> {
         let watched = self.watch(Name::Alone, &trial, &mut bot, None).await;
         bot.stop().await;
         way.close().await;
-        let counts = watched.map(|played| count(&played, &stage.ai.threads()));
+        let counts = watched.map(|played| self.count(&played, &stage));
         stage.stop().await;
         Ok((
             counts?,
@@ -114,7 +116,7 @@ impl Ground<'_> {
         gateway.drain().await;
         bot.stop().await;
         way.close().await;
-        let counts = watched.map(|played| count(&played, &stage.ai.threads()));
+        let counts = watched.map(|played| self.count(&played, &stage));
         stage.stop().await;
         counts
     }
@@ -188,6 +190,10 @@ impl Ground<'_> {
         trial.map_err(|error| error.to_string())
     }
 
+    fn count(&self, played: &Played, stage: &Stage) -> Counts {
+        count(played, &stage.ai.threads(), self.plan.replies as u64)
+    }
+
     /// Runs the trial; ends early when the bot does, or the ledger fails.
     async fn watch(
         &self,
@@ -195,7 +201,7 @@ impl Ground<'_> {
         trial: &Trial,
         bot: &mut Bot,
         gateway: Option<&Running>,
-    ) -> Result<crate::simulator::Played, String> {
+    ) -> Result<Played, String> {
         let line = Line::new(name, self.plan.messages as u64);
         let mut progress = trial.watch();
         let run = trial.run();

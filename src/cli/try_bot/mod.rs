@@ -16,12 +16,18 @@ use std::process::ExitCode;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
 
+use self::child::with_port;
 use self::column::{Found, Ground};
 use self::table::{Columns, Tried};
 use super::fault;
 use super::interrupt::Interrupt;
 use crate::clock::Clock;
 use crate::simulator::trial::{COPIES_MAX, MESSAGES_MAX, PEOPLE_MAX};
+
+/// The port of a bot in what is told to be done next; it had a free one here.
+const SHOWN_PORT: u16 = 5000;
+/// Who answers one message with more is not answering.
+const REPLIES_MAX: usize = 20;
 
 fn up_to(max: usize) -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..=max as u64)
@@ -41,6 +47,9 @@ pub(super) struct TryBot {
     /// How often each message is posted, at the same moment.
     #[arg(long, value_name = "C", default_value_t = 3, value_parser = up_to(COPIES_MAX))]
     copies: usize,
+    /// With how many messages the bot answers one, at most.
+    #[arg(long, value_name = "R", default_value_t = 1, value_parser = up_to(REPLIES_MAX))]
+    replies: usize,
     /// The bot's webhook, where it is not found; {port} stands for the port that the bot is told.
     #[arg(long, value_name = "URL")]
     url: Option<String>,
@@ -124,9 +133,10 @@ impl TryBot {
         let command = self.command.join(" ");
         let tried = Tried {
             done: self.done,
-            webhook: &found.webhook.url,
+            webhook: &found.webhook.at(found.told, SHOWN_PORT),
             is_verified: found.webhook.is_verified,
             command: &command,
+            start: &start(&command, found),
         };
         if self.json {
             let mut json = columns.json();
@@ -144,6 +154,16 @@ impl TryBot {
             true => ExitCode::SUCCESS,
             false => ExitCode::FAILURE,
         }
+    }
+}
+
+/// How the bot is started for good, at the port that is shown.
+fn start(command: &str, found: &Found) -> String {
+    let at_port = with_port(command, SHOWN_PORT);
+    let is_told = found.webhook.at(found.told, SHOWN_PORT) != found.webhook.url;
+    match is_told && at_port == command {
+        true => format!("PORT={SHOWN_PORT} hapax run -- {command}"),
+        false => format!("hapax run -- {at_port}"),
     }
 }
 

@@ -15,11 +15,13 @@ pub(super) struct Columns {
 /// What was tried.
 pub(super) struct Tried<'a> {
     pub(super) done: Done,
-    /// The bot's webhook, alone.
+    /// The bot's webhook, at a port of the user's.
     pub(super) webhook: &'a str,
     /// Whether it knew the verify token that it was told.
     pub(super) is_verified: bool,
     pub(super) command: &'a str,
+    /// What starts it there, so that it sends through Hapax.
+    pub(super) start: &'a str,
 }
 
 impl Columns {
@@ -54,35 +56,48 @@ impl Columns {
     pub(super) fn advice(&self, tried: &Tried<'_>) -> String {
         let Self { alone, behind } = self;
         if alone.replies == 0 && behind.replies == 0 {
-            return match tried.is_verified {
-                true => "No reply was seen. The bot's output tells why; it must send through \
-                         https://graph.facebook.com."
-                    .to_owned(),
-                false => "No reply was seen, and the bot's webhook knows another verify token: \
-                          it reads its secrets elsewhere. Let it read WHATSAPP_VERIFY_TOKEN, \
-                          WHATSAPP_APP_SECRET and WHATSAPP_ACCESS_TOKEN from its environment."
-                    .to_owned(),
-            };
+            return no_reply(tried);
         }
+        let again = |flag: &str| format!("hapax try {flag} -- {}", tried.command);
         let waits = matches!(tried.done, Done::Response) && self.works_after_answering();
+        // With as many in both columns it is the bot's way, and no fault of delivery.
+        let is_talkative = |counts: &Counts| counts.double_answers * 10 > counts.messages * 9;
         match (behind.is_clean(), waits) {
             (true, false) => format!(
-                "Every message was answered once. Next: HAPAX_BOT_URL={} hapax serve",
-                tried.webhook
+                "Every message was answered once. Next: HAPAX_BOT_URL={} hapax serve, and the bot \
+                 by {}",
+                tried.webhook, tried.start
             ),
-            (true, true) => "Clean this time. But the bot answers the webhook first and works \
-                             afterwards, where order and once end at its 200: try --done reply, \
-                             which is HAPAX_FORWARD_DONE=reply."
-                .to_owned(),
+            (true, true) => format!(
+                "Clean this time. But the bot answers the webhook first and works afterwards, and \
+                 order ends at its 200. Next: {}, which is HAPAX_FORWARD_DONE=reply",
+                again("--done reply")
+            ),
             (false, true) => format!(
                 "The bot answers the webhook first and works afterwards; Hapax takes its 200 for \
-                 the end. Next: hapax try --done reply -- {}   (HAPAX_FORWARD_DONE=reply)",
-                tried.command
+                 the end. Next: {}, which is HAPAX_FORWARD_DONE=reply",
+                again("--done reply")
+            ),
+            (false, false) if is_talkative(alone) && is_talkative(behind) => format!(
+                "The bot seems to answer each message with several. Next, with their number: {}",
+                again("--replies 2")
             ),
             (false, false) => "Behind Hapax not everything was answered once. The bot's output \
                                tells what it met."
                 .to_owned(),
         }
+    }
+}
+
+fn no_reply(tried: &Tried<'_>) -> String {
+    match tried.is_verified {
+        true => "No reply was seen. The bot's output tells why; what it sends must go to \
+                 graph.facebook.com."
+            .to_owned(),
+        false => "No reply was seen, and the bot's webhook knows another verify token: it has its \
+                  secrets from elsewhere. Let it read WHATSAPP_VERIFY_TOKEN, WHATSAPP_APP_SECRET \
+                  and WHATSAPP_ACCESS_TOKEN from its environment."
+            .to_owned(),
     }
 }
 
@@ -133,6 +148,7 @@ mod tests {
         webhook: "http://127.0.0.1:5000/webhook",
         is_verified: true,
         command: "python bot.py",
+        start: "PORT=5000 hapax run -- python bot.py",
     };
 
     fn columns(behind: Counts) -> Columns {
@@ -169,7 +185,9 @@ mod tests {
     #[test]
     fn the_advice_names_what_suits_the_bot() {
         let advice = |columns: Columns| columns.advice(&TRIED);
-        assert!(advice(columns(CLEAN)).contains("hapax serve"));
+        let next = "HAPAX_BOT_URL=http://127.0.0.1:5000/webhook hapax serve, and the bot by \
+                    PORT=5000 hapax run -- python bot.py";
+        assert!(advice(columns(CLEAN)).ends_with(next));
         let mut late = columns(CLEAN);
         late.alone.answered_late = 200;
         assert!(advice(late).contains("HAPAX_FORWARD_DONE=reply"));
@@ -180,6 +198,14 @@ mod tests {
             ..TRIED
         };
         assert!(!late.advice(&told).contains("--done"));
+        let several = Counts {
+            replies: 600,
+            double_answers: 300,
+            ..CLEAN
+        };
+        let alone = several;
+        let behind = several;
+        assert!(advice(Columns { alone, behind }).contains("--replies 2"));
         let mut silent = columns(Counts {
             replies: 0,
             missing: 300,

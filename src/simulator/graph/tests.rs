@@ -195,3 +195,43 @@ async fn a_status_can_be_known_before_the_send_is_answered() {
     courier.stop().await;
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_lenient_one_takes_what_bots_send_and_knows_other_paths() {
+    let graph = start();
+    let bare = json!({
+        "messaging_product": "whatsapp", "to": "15550000001", "text": { "body": "hi" },
+    });
+    let strict = call(&graph, "another", &bare).await.unwrap().0;
+    assert_eq!(strict, 401);
+    assert_eq!(call(&graph, "token", &bare).await.unwrap().0, 400);
+
+    graph.be_lenient();
+    let (status, answer) = call(&graph, "another", &bare).await.unwrap();
+    assert_eq!(
+        (status, &answer["contacts"][0]["wa_id"]),
+        (200, &json!("15550000001"))
+    );
+    assert_eq!(graph.accepted()[0].text(), "hi");
+    let nothing = json!({ "messaging_product": "whatsapp", "to": "15550000001" });
+    assert_eq!(call(&graph, "any", &nothing).await.unwrap().0, 400);
+
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let base = format!("{}/v23.0", graph.url());
+    let upload = http.post(format!("{base}/106/media")).send().await;
+    let id = upload.unwrap().json::<Value>().await.unwrap()["id"].clone();
+    let media = http.get(format!("{base}/{}", id.as_str().unwrap())).send();
+    let media = media.await.unwrap().json::<Value>().await.unwrap();
+    let file = http
+        .get(media["url"].as_str().unwrap())
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(file.headers()["content-type"], "image/png");
+    assert!(file.bytes().await.unwrap().starts_with(b"\x89PNG"));
+    let set = http
+        .post(format!("{base}/106/subscribed_apps"))
+        .send()
+        .await;
+    assert_eq!(set.unwrap().json::<Value>().await.unwrap()["success"], true);
+}

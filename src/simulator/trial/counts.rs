@@ -62,7 +62,7 @@ pub struct Counts {
     /// Replies that Graph took.
     pub replies: u64,
     /// Messages that were answered more than once; of replies that quote nothing, those beyond
-    /// one for each message of their person.
+    /// what their person's messages have room for.
     pub double_answers: u64,
     /// People whose messages went into more than one thread at the AI. `None`: no thread was seen.
     pub split_threads: Option<u64>,
@@ -103,8 +103,8 @@ impl Counts {
     }
 }
 
-/// Counts what was played.
-pub fn count(played: &Played, threads: &Threads) -> Counts {
+/// Counts what was played. A message that is answered with up to `each` replies is answered once.
+pub fn count(played: &Played, threads: &Threads, each: u64) -> Counts {
     let answers = Answers::of(played);
     let seen: Vec<&Thread> = threads
         .conversations
@@ -114,7 +114,7 @@ pub fn count(played: &Played, threads: &Threads) -> Counts {
     Counts {
         messages: played.messages.len() as u64,
         replies: played.replies.len() as u64,
-        double_answers: answers.doubles(played),
+        double_answers: answers.doubles(played, each.max(1)),
         split_threads: (!seen.is_empty()).then(|| split(played, &seen)),
         out_of_order: answers.out_of_order(played),
         missing: answers.missing(played),
@@ -126,6 +126,14 @@ pub fn count(played: &Played, threads: &Threads) -> Counts {
 /// How many messages have no answer.
 pub(super) fn missing(played: &Played) -> u64 {
     Answers::of(played).missing(played)
+}
+
+/// What of one person's messages and replies does not tell what belongs to what.
+#[derive(Default)]
+struct Unmatched {
+    messages: u64,
+    room: u64,
+    replies: u64,
 }
 
 /// Which replies answer which messages.
@@ -170,32 +178,33 @@ impl<'a> Answers<'a> {
             .map_or(&[], Vec::as_slice)
     }
 
-    /// For each person: messages that no reply quotes, and replies that quote none.
-    fn unmatched(&self, played: &Played) -> Vec<(u64, u64)> {
-        let mut people: HashMap<usize, (u64, u64)> = HashMap::new();
+    /// For each person: messages that no reply quotes, room for replies that quote none, and how
+    /// many of those there are.
+    fn unmatched(&self, played: &Played, each: u64) -> Vec<Unmatched> {
+        let mut people: HashMap<usize, Unmatched> = HashMap::new();
         for message in &played.messages {
-            let (messages, _) = people.entry(message.person).or_default();
-            *messages += u64::from(self.at(message).is_empty());
+            let quoted = self.at(message).len() as u64;
+            let theirs = people.entry(message.person).or_default();
+            theirs.messages += u64::from(quoted == 0);
+            theirs.room += each.saturating_sub(quoted);
         }
         for (person, replies) in &self.unquoted {
-            people.entry(*person).or_default().1 = replies.len() as u64;
+            people.entry(*person).or_default().replies = replies.len() as u64;
         }
         people.into_values().collect()
     }
 
-    fn doubles(&self, played: &Played) -> u64 {
-        let messages = played.messages.iter();
-        let quoted = messages
-            .filter(|message| self.at(message).len() > 1)
-            .count() as u64;
-        let beyond = self.unmatched(played).into_iter();
-        let beyond = beyond.map(|(messages, replies)| replies.saturating_sub(messages));
+    fn doubles(&self, played: &Played, each: u64) -> u64 {
+        let too_many = |message: &&Message| self.at(message).len() as u64 > each;
+        let quoted = played.messages.iter().filter(too_many).count() as u64;
+        let theirs = self.unmatched(played, each).into_iter();
+        let beyond = theirs.map(|theirs| theirs.replies.saturating_sub(theirs.room));
         quoted + beyond.sum::<u64>()
     }
 
     fn missing(&self, played: &Played) -> u64 {
-        let missing = self.unmatched(played).into_iter();
-        let missing = missing.map(|(messages, replies)| messages.saturating_sub(replies));
+        let theirs = self.unmatched(played, 1).into_iter();
+        let missing = theirs.map(|theirs| theirs.messages.saturating_sub(theirs.replies));
         missing.sum()
     }
 

@@ -56,7 +56,7 @@ fn threads(of: &[&[&str]]) -> Threads {
 }
 
 fn counted(played: &Played) -> Counts {
-    count(played, &Threads::default())
+    count(played, &Threads::default(), 1)
 }
 
 const CLEAN: Counts = Counts {
@@ -76,7 +76,7 @@ fn nothing_is_found_where_nothing_is_planted() {
     assert_eq!(counted(&mute()), CLEAN);
     assert!(CLEAN.is_clean() && !CLEAN.works_after_answering());
     let kept = threads(&[&["#aa", "#ab", "#ac"], &["#ba", "#bb"], &[]]);
-    let counts = count(&clean(), &kept);
+    let counts = count(&clean(), &kept, 1);
     assert_eq!((counts.split_threads, counts.threads), (Some(0), 3));
     assert!(counts.is_clean());
 }
@@ -188,18 +188,18 @@ fn a_second_answer_that_is_late_is_not_out_of_order() {
 #[test]
 fn a_split_thread_is_found_once_for_each_person() {
     let split = threads(&[&["#aa"], &["#ab"], &["#aa", "#ac"], &["#ba", "#bb"]]);
-    let counts = count(&clean(), &split);
+    let counts = count(&clean(), &split, 1);
     assert_eq!((counts.split_threads, counts.threads), (Some(1), 4));
     assert!(!counts.is_clean());
     // Strangers in one thread are another fault, and not split.
     let shared = threads(&[&["#aa", "#ab", "#ac", "#ba", "#bb", "#zz"]]);
-    assert_eq!(count(&clean(), &shared).split_threads, Some(0));
+    assert_eq!(count(&clean(), &shared, 1).split_threads, Some(0));
     let chained = Threads {
         conversations: Vec::new(),
         chains: split.conversations,
         ..Threads::default()
     };
-    assert_eq!(count(&clean(), &chained).split_threads, Some(1));
+    assert_eq!(count(&clean(), &chained, 1).split_threads, Some(1));
 }
 
 #[test]
@@ -214,4 +214,32 @@ fn a_bot_that_answers_first_and_works_afterwards_is_known_by_it() {
     // What was given up was not answered first.
     played.messages[0].is_taken = false;
     assert!(!counted(&played).works_after_answering());
+}
+
+#[test]
+fn a_bot_that_answers_in_two_messages_answers_once() {
+    let twice = |tokens: fn(&Reply) -> Vec<String>| {
+        let mut played = clean();
+        let mut second = played.replies.clone();
+        for reply in &mut second {
+            reply.at += 1;
+            reply.tokens = tokens(reply);
+        }
+        played.replies.extend(second);
+        played
+    };
+    for mut played in [twice(|reply| reply.tokens.clone()), twice(|_| Vec::new())] {
+        let found = |played: &Played, each| count(played, &Threads::default(), each);
+        assert_eq!(
+            found(&played, 2),
+            Counts {
+                replies: 10,
+                ..CLEAN
+            }
+        );
+        assert_eq!(found(&played, 1).double_answers, 5);
+        // A third one is one too many.
+        played.replies.push(played.replies[9].clone());
+        assert_eq!(found(&played, 2).double_answers, 1);
+    }
 }
