@@ -6,17 +6,20 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::process::{Child, Command};
 
 use crate::clock::Clock;
 
 /// How long an orderly end may take.
 const STOP_MAX: Duration = Duration::from_secs(5);
+/// How long what a killed bot has started may go on: a server's workers see that it is gone.
+const ORPHANS_MAX: Duration = Duration::from_millis(1500);
 const TAIL_LINES: usize = 20;
 const PORT: &str = "{port}";
 
 /// How a bot is started.
+#[derive(Clone)]
 pub(super) struct Launch<'a> {
     /// Program and arguments; `{port}` stands for the port.
     pub(super) command: &'a [String],
@@ -27,12 +30,21 @@ pub(super) struct Launch<'a> {
 }
 
 /// A running bot. Dropped, it is killed with everything in its process group.
-pub(super) struct Bot {
+pub(super) struct Bot<'a> {
+    launch: Launch<'a>,
     child: Child,
     /// The process group; `None` once it is ended.
     group: Option<Pid>,
-    log: PathBuf,
     clock: Clock,
+}
+
+/// What is killed of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Killed {
+    /// The process that was started; what it has started goes on for a moment, and is killed then.
+    Master,
+    /// All of it at once.
+    All,
 }
 
 /// The text with the port in it.
@@ -40,37 +52,35 @@ pub(super) fn with_port(text: &str, port: u16) -> String {
     text.replace(PORT, &port.to_string())
 }
 
-impl Bot {
-    pub(super) fn start(launch: Launch<'_>, clock: Clock) -> Result<Self, String> {
-        let Launch {
-            command,
-            port,
-            env,
-            log,
-        } = launch;
-        let [program, arguments @ ..] = command else {
-            return Err("expected a command after --, found none".to_owned());
-        };
-        let write = |error| format!("{}: {error}", log.display());
-        let out = File::create(&log).map_err(write)?;
-        let err = out.try_clone().map_err(write)?;
-        let child = Command::new(with_port(program, port))
-            .args(arguments.iter().map(|argument| with_port(argument, port)))
-            .envs(env)
-            .stdin(Stdio::null())
-            .stdout(out)
-            .stderr(err)
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|error| format!("cannot start {program}: {error}"))?;
-        let id = child.id().and_then(|id| i32::try_from(id).ok());
+impl<'a> Bot<'a> {
+    pub(super) fn start(launch: Launch<'a>, clock: Clock) -> Result<Self, String> {
+        let (child, group) = spawn(&launch)?;
         Ok(Self {
-            group: id.and_then(Pid::from_raw),
+            launch,
             child,
-            log,
+            group,
             clock,
         })
+    }
+
+    /// Starts it once more, after it has ended; its output goes on in the same file.
+    pub(super) fn start_again(&mut self) -> Result<(), String> {
+        (self.child, self.group) = spawn(&self.launch)?;
+        Ok(())
+    }
+
+    /// Kills it as `kill -9` does, and returns when nothing of it is left.
+    pub(super) async fn kill(&mut self, what: Killed) {
+        let Some(group) = self.group.take() else {
+            return;
+        };
+        if what == Killed::Master {
+            let _ = kill_process(group, Signal::KILL);
+            self.clock.sleep(ORPHANS_MAX).await;
+        }
+        // An error: nothing of it is left.
+        let _ = kill_process_group(group, Signal::KILL);
+        let _ = self.clock.timeout(STOP_MAX, self.child.wait()).await;
     }
 
     /// The process that was started; `None` once it is ended.
@@ -97,12 +107,13 @@ impl Bot {
 
     /// What is wrong, and the last that the bot said.
     pub(super) fn complaint(&self, what: &str) -> String {
-        let said = tail(&self.log);
+        let log = &self.launch.log;
+        let said = tail(log);
         let said = match said.as_str() {
             "" => "It has said nothing.".to_owned(),
             said => format!("The last that it said:\n{said}"),
         };
-        format!("{what}. {said}\n(its output: {})", self.log.display())
+        format!("{what}. {said}\n(its output: {})", log.display())
     }
 
     /// Ends it and all that it has started.
@@ -119,12 +130,36 @@ impl Bot {
     }
 }
 
-impl Drop for Bot {
+impl Drop for Bot<'_> {
     fn drop(&mut self) {
         if let Some(group) = self.group {
             let _ = kill_process_group(group, Signal::KILL);
         }
     }
+}
+
+/// Its process, and the group that this leads.
+fn spawn(launch: &Launch<'_>) -> Result<(Child, Option<Pid>), String> {
+    let (port, log) = (launch.port, &launch.log);
+    let [program, arguments @ ..] = launch.command else {
+        return Err("expected a command after --, found none".to_owned());
+    };
+    let write = |error| format!("{}: {error}", log.display());
+    let out = File::options().create(true).append(true).open(log);
+    let out = out.map_err(write)?;
+    let err = out.try_clone().map_err(write)?;
+    let child = Command::new(with_port(program, port))
+        .args(arguments.iter().map(|argument| with_port(argument, port)))
+        .envs(launch.env.iter().cloned())
+        .stdin(Stdio::null())
+        .stdout(out)
+        .stderr(err)
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| format!("cannot start {program}: {error}"))?;
+    let id = child.id().and_then(|id| i32::try_from(id).ok());
+    Ok((child, id.and_then(Pid::from_raw)))
 }
 
 fn tail(log: &Path) -> String {
@@ -142,10 +177,10 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(60);
 
-    fn start(folder: &Path, script: &str) -> Bot {
+    fn start(folder: &Path, script: &str) -> Bot<'static> {
         let command = ["sh", "-c", script].map(str::to_owned);
         let launch = Launch {
-            command: &command,
+            command: Box::leak(Box::new(command)),
             port: 5000,
             env: vec![("NAME".to_owned(), "Ann".to_owned())],
             log: folder.join("log"),
@@ -204,6 +239,23 @@ mod tests {
         let bot = start(folder.path(), stubborn);
         let pid = line(folder.path()).await;
         drop(bot);
+        is_gone(&pid).await;
+    }
+
+    #[tokio::test]
+    async fn a_killed_bot_is_gone_and_can_be_started_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut bot = start(folder.path(), "sleep 1000 & echo $!; wait");
+        for what in [Killed::Master, Killed::All] {
+            let pid = line(folder.path()).await;
+            bot.kill(what).await;
+            is_gone(&pid).await;
+            std::fs::remove_file(folder.path().join("log")).unwrap();
+            bot.start_again().unwrap();
+        }
+        let pid = line(folder.path()).await;
+        assert!(is_running(&pid));
+        bot.stop().await;
         is_gone(&pid).await;
     }
 

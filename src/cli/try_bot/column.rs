@@ -1,5 +1,6 @@
 //! One column: the bot is started, found, written to, and ended; and what came of it is counted.
 
+use std::cell::Cell;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use super::TryBot;
 use super::child::{Bot, Launch, with_port};
 use super::environment::{self, APP_SECRET, NUMBER, Surroundings, TOKEN};
 use super::gateway::{self, Between};
+use super::kills::Kills;
 use super::way::Way;
 use super::webhook::{Search, Webhook};
 use crate::app::Running;
@@ -44,6 +46,14 @@ pub(super) struct Found {
     pub(super) told: u16,
 }
 
+/// What came of one column.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Counted {
+    pub(super) counts: Counts,
+    /// How often the bot was killed.
+    pub(super) kills: u64,
+}
+
 /// The pretend services of one column.
 struct Stage {
     graph: Graph,
@@ -68,7 +78,7 @@ impl Name {
 
 impl Ground<'_> {
     /// Meta posts to the bot, and the bot calls Graph.
-    pub(super) async fn alone(&self) -> Result<(Counts, Found), String> {
+    pub(super) async fn alone(&self) -> Result<(Counted, Found), String> {
         let stage = self.stage()?;
         let folder = self.folder(Name::Alone)?;
         let way = Way::to_graph(&stage.graph, &folder, self.clock).await?;
@@ -77,10 +87,12 @@ impl Ground<'_> {
         let webhook = self.search(port, self.plan.url.as_deref());
         let webhook = webhook.webhook(&mut bot).await?;
         let trial = self.trial(Name::Alone, &webhook.url, &stage)?;
-        let watched = self.watch(Name::Alone, &trial, &mut bot, None).await;
+        let kills = self.kills(&webhook.url);
+        let watched = self.watch(Name::Alone, &trial, (&mut bot, &kills), None);
+        let watched = watched.await;
         bot.stop().await;
         way.close().await;
-        let counts = watched.map(|played| self.count(&played, &stage));
+        let counts = watched.map(|played| self.count(&played, &stage, &kills));
         stage.stop().await;
         Ok((
             counts?,
@@ -92,7 +104,7 @@ impl Ground<'_> {
     }
 
     /// Meta posts to Hapax, which calls the bot; and what the bot sends goes through Hapax.
-    pub(super) async fn behind(&self, found: &Found) -> Result<Counts, String> {
+    pub(super) async fn behind(&self, found: &Found) -> Result<Counted, String> {
         let stage = self.stage()?;
         let folder = self.folder(Name::Behind)?;
         let port = free_port()?;
@@ -104,6 +116,7 @@ impl Ground<'_> {
             graph: &stage.graph.url(),
             bot: &url,
             done: self.plan.done,
+            retry_id: self.plan.retry_id,
             folder: &folder,
         };
         let gateway = gateway::start(&between, self.clock).await?;
@@ -111,12 +124,13 @@ impl Ground<'_> {
         let mut bot = self.bot(Name::Behind, &stage, &way, port)?;
         self.search(port, Some(&url)).webhook(&mut bot).await?;
         let trial = self.trial(Name::Behind, &gateway.webhook_url(), &stage)?;
-        let running = Some(&gateway);
-        let watched = self.watch(Name::Behind, &trial, &mut bot, running).await;
+        let (running, kills) = (Some(&gateway), self.kills(&url));
+        let watched = self.watch(Name::Behind, &trial, (&mut bot, &kills), running);
+        let watched = watched.await;
         gateway.drain().await;
         bot.stop().await;
         way.close().await;
-        let counts = watched.map(|played| self.count(&played, &stage));
+        let counts = watched.map(|played| self.count(&played, &stage, &kills));
         stage.stop().await;
         counts
     }
@@ -140,7 +154,7 @@ impl Ground<'_> {
         Ok(folder)
     }
 
-    fn bot(&self, name: Name, stage: &Stage, way: &Way, port: u16) -> Result<Bot, String> {
+    fn bot(&self, name: Name, stage: &Stage, way: &Way, port: u16) -> Result<Bot<'_>, String> {
         let ai = stage.ai.base_url();
         let folder = self.folder.join(name.as_str()).join("state");
         let mut env = environment::of(&Surroundings {
@@ -190,8 +204,22 @@ impl Ground<'_> {
         trial.map_err(|error| error.to_string())
     }
 
-    fn count(&self, played: &Played, stage: &Stage) -> Counts {
-        count(played, &stage.ai.threads(), self.plan.replies as u64)
+    fn count(&self, played: &Played, stage: &Stage, kills: &Kills<'_>) -> Counted {
+        Counted {
+            counts: count(played, &stage.ai.threads(), self.plan.replies as u64),
+            kills: kills.count.get(),
+        }
+    }
+
+    /// What is done to a bot with its webhook at `url`.
+    fn kills(&self, url: &str) -> Kills<'_> {
+        let url = reqwest::Url::parse(url).ok();
+        Kills {
+            every: self.plan.kill_every,
+            port: url.and_then(|url| url.port_or_known_default()),
+            clock: self.clock,
+            count: Cell::new(0),
+        }
     }
 
     /// Runs the trial; ends early when the bot does, or the ledger fails.
@@ -199,7 +227,7 @@ impl Ground<'_> {
         &self,
         name: Name,
         trial: &Trial,
-        bot: &mut Bot,
+        (bot, kills): (&mut Bot<'_>, &Kills<'_>),
         gateway: Option<&Running>,
     ) -> Result<Played, String> {
         let line = Line::new(name, self.plan.messages as u64);
@@ -213,10 +241,12 @@ impl Ground<'_> {
             }
         };
         tokio::pin!(failed);
+        let ended = kills.attend(bot);
+        tokio::pin!(ended);
         loop {
             tokio::select! {
                 played = &mut run => return Ok(played),
-                said = bot.ends() => return Err(said),
+                said = &mut ended => return Err(said),
                 reason = &mut failed => return Err(format!("the store failed: {reason}")),
                 () = self.clock.sleep(LINE_EVERY) => {
                     let progress = *progress.borrow_and_update();

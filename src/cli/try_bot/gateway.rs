@@ -5,9 +5,9 @@ use std::path::Path;
 
 use tokio::net::TcpListener;
 
-use super::Done;
 use super::environment::{APP_SECRET, NUMBER, TOKEN, VERIFY_TOKEN};
 use super::way::AUTHORITY;
+use super::{Done, RetryId};
 use crate::app::{self, Listeners, Parts, Running};
 use crate::clock::Clock;
 use crate::config::{self, Config, Sources};
@@ -23,6 +23,8 @@ pub(super) struct Between<'a> {
     pub(super) bot: &'a str,
     /// When a message counts as done.
     pub(super) done: Done,
+    /// Under which id a message comes to the bot again.
+    pub(super) retry_id: RetryId,
     /// For the ledger.
     pub(super) folder: &'a Path,
 }
@@ -64,6 +66,7 @@ fn settings(between: &Between<'_>) -> Result<Config, String> {
         ("HAPAX_HANDLER", "forward"),
         ("HAPAX_BOT_URL", between.bot),
         ("HAPAX_FORWARD_DONE", between.done.as_str()),
+        ("HAPAX_FORWARD_RETRY_ID", between.retry_id.as_str()),
         ("WHATSAPP_ACCESS_TOKEN", TOKEN),
         ("WHATSAPP_APP_SECRET", APP_SECRET),
         ("WHATSAPP_VERIFY_TOKEN", VERIFY_TOKEN),

@@ -1,12 +1,26 @@
 //! On which ports a process and its descendants listen, as Linux tells in `/proc`: for bots that
-//! take their port from nowhere.
+//! take their port from nowhere. And whether anybody does on one.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::Path;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+
+use crate::clock::Clock;
 
 /// `TCP_LISTEN` in the kernel's tables.
 const LISTENING: &str = "0A";
+const CONNECT_MAX: Duration = Duration::from_secs(3);
+
+/// Whether somebody takes connections on a port of this machine.
+pub(super) async fn answers(port: u16, clock: &Clock) -> bool {
+    let connecting = TcpStream::connect((Ipv4Addr::LOCALHOST, port));
+    let connected = clock.timeout(CONNECT_MAX, connecting).await;
+    connected.is_ok_and(|connected| connected.is_ok())
+}
 
 /// The ports, in ascending order. Empty where nothing can be seen.
 pub(super) fn ports(pid: u32) -> Vec<u16> {

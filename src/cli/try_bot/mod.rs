@@ -5,6 +5,7 @@ mod child;
 mod column;
 mod environment;
 mod gateway;
+mod kills;
 mod listening;
 mod table;
 mod way;
@@ -12,6 +13,7 @@ mod webhook;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
@@ -56,6 +58,12 @@ pub(super) struct TryBot {
     /// When a message counts as done behind Hapax: at the bot's 200, or at its reply.
     #[arg(long, value_enum, default_value_t = Done::Response)]
     done: Done,
+    /// Under which id a message comes to the bot again, when it has failed on it.
+    #[arg(long, value_enum, default_value_t = RetryId::Same)]
+    retry_id: RetryId,
+    /// Kill the bot (kill -9) each time that it has worked for so long, and start it again.
+    #[arg(long, value_name = "TIME", value_parser = kills::duration)]
+    kill_every: Option<Duration>,
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
@@ -76,6 +84,22 @@ impl Done {
         match self {
             Self::Response => "response",
             Self::Reply => "reply",
+        }
+    }
+}
+
+/// The setting `forward.retry_id`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum RetryId {
+    Same,
+    Fresh,
+}
+
+impl RetryId {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Same => "same",
+            Self::Fresh => "fresh",
         }
     }
 }
@@ -110,7 +134,12 @@ impl TryBot {
         self.greet(&logs);
         let (alone, found) = ground.alone().await?;
         let behind = ground.behind(&found).await?;
-        Ok(self.judge(Columns { alone, behind }, &found, &logs))
+        let columns = Columns {
+            alone: alone.counts,
+            behind: behind.counts,
+            kills: [alone.kills, behind.kills],
+        };
+        Ok(self.judge(columns, &found, &logs))
     }
 
     #[expect(clippy::print_stdout, reason = "for the person who typed the command")]

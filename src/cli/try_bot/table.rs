@@ -10,6 +10,8 @@ use crate::simulator::Counts;
 pub(super) struct Columns {
     pub(super) alone: Counts,
     pub(super) behind: Counts,
+    /// How often the bot was killed in each.
+    pub(super) kills: [u64; 2],
 }
 
 /// What was tried.
@@ -27,6 +29,13 @@ pub(super) struct Tried<'a> {
 impl Columns {
     pub(super) fn table(&self) -> String {
         let mut table = format!("  {:<17}{:>8}{:>15}\n", "", "alone", "behind Hapax");
+        if self.kills != [0; 2] {
+            let [alone, behind] = self.kills;
+            table.push_str(&format!(
+                "  {:<17}{alone:>8}{behind:>15}\n",
+                "kills of the bot"
+            ));
+        }
         let (alone, behind) = (rows(&self.alone), rows(&self.behind));
         for ((name, alone), (_, behind)) in alone.into_iter().zip(behind) {
             table.push_str(&format!(
@@ -39,9 +48,10 @@ impl Columns {
     }
 
     pub(super) fn json(&self) -> Value {
+        let [alone, behind] = self.kills;
         json!({
-            "alone": column(&self.alone),
-            "behind_hapax": column(&self.behind),
+            "alone": column(&self.alone, alone),
+            "behind_hapax": column(&self.behind, behind),
             "clean": self.behind.is_clean(),
         })
     }
@@ -54,7 +64,7 @@ impl Columns {
 
     /// What the user may do next.
     pub(super) fn advice(&self, tried: &Tried<'_>) -> String {
-        let Self { alone, behind } = self;
+        let Self { alone, behind, .. } = self;
         if alone.replies == 0 && behind.replies == 0 {
             return no_reply(tried);
         }
@@ -116,8 +126,9 @@ fn shown(count: Option<u64>) -> String {
     count.map_or_else(|| "not seen".to_owned(), |count| count.to_string())
 }
 
-fn column(counts: &Counts) -> Value {
+fn column(counts: &Counts, kills: u64) -> Value {
     json!({
+        "kills": kills,
         "messages": counts.messages,
         "replies": counts.replies,
         "double_answers": counts.double_answers,
@@ -158,7 +169,11 @@ mod tests {
             split_threads: None,
             ..CLEAN
         };
-        Columns { alone, behind }
+        Columns {
+            alone,
+            behind,
+            kills: [0; 2],
+        }
     }
 
     #[test]
@@ -205,7 +220,14 @@ mod tests {
         };
         let alone = several;
         let behind = several;
-        assert!(advice(Columns { alone, behind }).contains("--replies 2"));
+        assert!(
+            advice(Columns {
+                alone,
+                behind,
+                kills: [0; 2]
+            })
+            .contains("--replies 2")
+        );
         let mut silent = columns(Counts {
             replies: 0,
             missing: 300,

@@ -4,8 +4,6 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
-
 use super::child::{Bot, with_port};
 use super::environment::VERIFY_TOKEN;
 use super::listening;
@@ -82,7 +80,7 @@ enum Handshake {
 
 impl Search<'_> {
     /// The webhook of `bot`, once it answers.
-    pub(super) async fn webhook(&self, bot: &mut Bot) -> Result<Webhook, String> {
+    pub(super) async fn webhook(&self, bot: &mut Bot<'_>) -> Result<Webhook, String> {
         let http = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
@@ -113,7 +111,7 @@ impl Search<'_> {
     }
 
     /// The addresses at which somebody listens, without a path unless the user has given one.
-    async fn places(&self, bot: &Bot, passed: Duration) -> Vec<String> {
+    async fn places(&self, bot: &Bot<'_>, passed: Duration) -> Vec<String> {
         if let Some(url) = self.url {
             let url = with_port(url, self.port);
             let parsed = reqwest::Url::parse(&url).ok();
@@ -134,9 +132,7 @@ impl Search<'_> {
     }
 
     async fn listens(&self, port: u16) -> bool {
-        let connecting = TcpStream::connect((Ipv4Addr::LOCALHOST, port));
-        let connected = self.clock.timeout(ANSWER_MAX, connecting).await;
-        connected.is_ok_and(|connected| connected.is_ok())
+        listening::answers(port, self.clock).await
     }
 
     async fn among(&self, http: &reqwest::Client, places: &[String]) -> Option<Webhook> {
