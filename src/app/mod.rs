@@ -20,8 +20,9 @@ pub use self::gateway::{Gateway, init_logging};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::guard;
-use crate::listener::{self, Limits};
+use crate::listener;
 use crate::model::Handler;
+use crate::proxy;
 use crate::store::{Membership, SharedStore};
 
 /// What the caller owns and hands in.
@@ -153,12 +154,8 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Running, StartError>
     running
         .senders
         .spawn(built.egress.run(stops.sender.clone()));
-    let doors = [
-        (listeners.public, built.ingress.router()),
-        (listeners.bot, bot_side),
-        (listeners.admin, built.admin),
-    ];
-    running.open(doors, build::limits(config));
+    let routers = [built.ingress.router(), bot_side, built.admin];
+    running.open(config, listeners, routers);
     Ok(running)
 }
 
@@ -178,11 +175,23 @@ fn warn_of_sabotage() {
 const CUT_GRACE: Duration = Duration::from_secs(2);
 
 impl Running {
-    fn open(&self, doors: [(TcpListener, Router); 3], limits: Limits) {
-        for (listener, router) in doors {
-            let (clock, stop) = (self.clock.clone(), self.stops.doors.clone());
-            let serving = listener::serve(listener, router, limits, clock, stop);
-            self.doors.spawn(serving);
+    /// Serves each door until it is to be closed.
+    fn open(&self, config: &Config, listeners: Listeners, routers: [Router; 3]) {
+        let limits = build::limits(config);
+        let [public, bot, admin] = routers;
+        let (clock, stop) = (&self.clock, &self.stops.doors);
+        self.doors.spawn(proxy::serve(
+            listeners.bot,
+            bot,
+            config.bot.ca_dir.clone(),
+            limits,
+            clock.clone(),
+            stop.clone(),
+        ));
+        for (listener, router) in [(listeners.public, public), (listeners.admin, admin)] {
+            let (clock, stop) = (clock.clone(), stop.clone());
+            self.doors
+                .spawn(listener::serve(listener, router, limits, clock, stop));
         }
     }
 
