@@ -1,14 +1,15 @@
 // The same from CommonJS, where modules are objects that somebody may have taken functions from;
 // and what a program sees that this one starts.
 //
-// calls.cjs NUMBER OTHER: prints a line of JSON for each client, and one of the variables.
+// calls.cjs NUMBER TOKEN OTHER: prints a line of JSON for each client, and one of the variables.
 
 'use strict';
 const https = require('https');
 const { execFile } = require('child_process');
 const axios = require('axios');
 
-const [number, other] = process.argv.slice(2);
+const [number, token, other] = process.argv.slice(2);
+const messages = `https://graph.facebook.com/v25.0/${number}/messages?access_token=${token}`;
 const threads = `https://graph.facebook.com/v1/threads/${number}`;
 
 const clients = {
@@ -29,7 +30,9 @@ async function main() {
     const right = await axios.put(`${threads}/${phone}`);
     await axios.post(`${threads}/${phone}/complete`, { version: right.data.version, thread });
     const known = await call(`${threads}/${phone}`);
-    console.log(JSON.stringify({ phone, thread: known.thread, other: await call(other) }));
+    const body = { messaging_product: 'whatsapp', to: phone, type: 'text', text: { body: thread } };
+    const sent = (await axios.post(messages, body)).data.messages[0].id;
+    console.log(JSON.stringify({ phone, thread: known.thread, sent, other: await call(other) }));
   }
   const own = process.env.HTTPS_PROXY || null;
   execFile('sh', ['-c', 'echo "$HTTPS_PROXY $https_proxy"'], (error, out) => {

@@ -1,6 +1,6 @@
 // Calls Graph and another host by the HTTP clients that bots for Node.js use, unaware of Hapax.
 //
-// calls.mjs NUMBER OTHER: prints a line of JSON for each client.
+// calls.mjs NUMBER TOKEN OTHER: prints a line of JSON for each client.
 
 import { request } from 'node:https';
 import https from 'node:https';
@@ -8,7 +8,8 @@ import axios from 'axios';
 import got from 'got';
 import nodeFetch from 'node-fetch';
 
-const [number, other] = process.argv.slice(2);
+const [number, token, other] = process.argv.slice(2);
+const messages = `https://graph.facebook.com/v25.0/${number}/messages?access_token=${token}`;
 const threads = `https://graph.facebook.com/v1/threads/${number}`;
 const json = { 'content-type': 'application/json' };
 const text = (body) => body && JSON.stringify(body);
@@ -46,5 +47,7 @@ for (const [thread, call] of Object.entries(clients)) {
   const phone = `1555200${count++}`;
   const right = await call('PUT', `${threads}/${phone}`);
   await call('POST', `${threads}/${phone}/complete`, { version: right.version, thread });
-  console.log(JSON.stringify({ phone, thread, other: await call('GET', other) }));
+  const body = { messaging_product: 'whatsapp', to: phone, type: 'text', text: { body: thread } };
+  const sent = (await call('POST', messages, body)).messages[0].id;
+  console.log(JSON.stringify({ phone, thread, sent, other: await call('GET', other) }));
 }

@@ -1,6 +1,6 @@
 """Calls Graph and another host by the HTTP clients that bots in Python use, unaware of Hapax.
 
-calls.py NUMBER OTHER: prints a line of JSON for each client.
+calls.py NUMBER TOKEN OTHER: prints a line of JSON for each client.
 """
 
 import asyncio
@@ -12,7 +12,8 @@ import aiohttp
 import httpx
 import requests
 
-NUMBER, OTHER = sys.argv[1:]
+NUMBER, TOKEN, OTHER = sys.argv[1:]
+MESSAGES = f"https://graph.facebook.com/v25.0/{NUMBER}/messages?access_token={TOKEN}"
 THREADS = f"https://graph.facebook.com/v1/threads/{NUMBER}"
 
 
@@ -56,8 +57,12 @@ async def main():
         right = await call("PUT", f"{THREADS}/{phone}")
         body = {"version": right["version"], "thread": thread}
         await call("POST", f"{THREADS}/{phone}/complete", body)
+        text = {"body": thread}
+        body = {"messaging_product": "whatsapp", "to": phone, "type": "text", "text": text}
+        sent = await call("POST", MESSAGES, body)
         other = await call("GET", OTHER)
-        print(json.dumps({"phone": phone, "thread": thread, "other": other}), flush=True)
+        told = {"phone": phone, "thread": thread, "sent": sent["messages"][0]["id"]}
+        print(json.dumps({**told, "other": other}), flush=True)
 
 
 asyncio.run(main())

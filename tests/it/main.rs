@@ -1,5 +1,6 @@
 //! Tests from outside: real processes, spoken to over HTTP.
 
+mod answers_first;
 mod behind_a_pooler;
 mod benches;
 mod busy_store;

@@ -23,20 +23,6 @@ fn last(world: &World) -> Elsewhere {
     calls.last().expect("Meta was called").clone()
 }
 
-/// The most memory that a process has ever held, in bytes.
-fn high_water(node: &Node) -> u64 {
-    let path = format!("/proc/{}/status", node.pid().as_raw_nonzero());
-    let status = std::fs::read_to_string(path).expect("the process runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
-    kilobytes
-        .expect("a size")
-        .trim()
-        .parse::<u64>()
-        .expect("a number")
-        * 1024
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn media_go_up_and_come_down_in_pieces() {
     const LENGTH: u64 = 40 << 20;
@@ -51,7 +37,7 @@ async fn media_go_up_and_come_down_in_pieces() {
             .body(body)
     };
     Told::of(typed(1 << 16)).await;
-    let before = high_water(&node);
+    let before = node.high_water();
     let told = Told::of(typed(LENGTH)).await;
     assert_eq!(
         (told.status, &told.body["id"]),
@@ -91,7 +77,7 @@ async fn media_go_up_and_come_down_in_pieces() {
         length += piece.len() as u64;
     }
     assert_eq!(length, LENGTH);
-    let held = high_water(&node) - before;
+    let held = node.high_water() - before;
     assert!(held < HELD_MAX, "{held} bytes more were held");
 }
 

@@ -17,6 +17,7 @@ use axum::{Json, Router};
 use hapax::clock::Clock;
 use hapax::listener::{self, Limits};
 use hapax::proxy::{Authority, HOST};
+use hapax::simulator::elsewhere::{media, pattern};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
 };
@@ -33,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 use crate::provided::{free_port, offered};
 use crate::scene::says;
 use crate::talk::field;
-use crate::world::{LIMIT, NUMBER, Node, World};
+use crate::world::{LIMIT, NUMBER, Node, TOKEN, World};
 
 const EXIT_SETTINGS: i32 = 2;
 /// As curl says that it does not trust a certificate.
@@ -204,14 +205,22 @@ impl Scene {
         known["thread"].clone()
     }
 
-    /// Every client has made a thread at the gateway, and has reached the other host.
+    /// Every client has made a thread at the gateway, has sent a message that came to Meta by way
+    /// of it, and has reached the other host.
     async fn check(&self, out: &str, clients: usize) {
         let mut seen = 0;
         for line in out.lines().filter(|line| line.starts_with("{\"phone\"")) {
             let said: Value = serde_json::from_str(line).expect("JSON");
             assert_eq!(said["other"], json!({"host": "another"}), "{line}");
             let phone = said["phone"].as_str().expect("a phone number");
-            assert_eq!(self.thread(phone).await, said["thread"], "{line}");
+            let thread = said["thread"].as_str().expect("a thread");
+            assert_eq!(self.thread(phone).await, thread, "{line}");
+            let sent = self.world.graph.accepted();
+            let sent = sent.iter().filter(|sent| sent.recipient == phone);
+            let sent: Vec<_> = sent
+                .map(|sent| (sent.text(), sent.wamid.as_deref()))
+                .collect();
+            assert_eq!(sent, [(thread, said["sent"].as_str())], "{line}");
             seen += 1;
         }
         assert_eq!(seen, clients, "{out}");
@@ -307,6 +316,50 @@ async fn graph_comes_here_another_host_is_reached_unread_and_nobody_else_trusts_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn media_go_through_the_proxy_in_pieces() {
+    const LENGTH: u64 = 16 << 20;
+    const HELD_MAX: u64 = 8 << 20;
+    let scene = Scene::new().await;
+    let variables = scene.variables().await;
+    let roots = std::fs::read_to_string(&variables["SSL_CERT_FILE"]).expect("the roots");
+    let bot = client(&variables, &roots);
+    let up = async |length: u64| {
+        let body = reqwest::Body::wrap_stream(media(length).into_data_stream());
+        let call = bot.post(format!("https://{HOST}/v25.0/{NUMBER}/media"));
+        let call = call.header("content-type", "multipart/form-data; boundary=x");
+        let answer = call.bearer_auth(TOKEN).body(body).send().await;
+        answer.expect("it is answered").status()
+    };
+    // So that what is made once is there already.
+    assert_eq!(up(1 << 16).await, 200);
+    let before = scene.node.high_water();
+    assert_eq!(up(LENGTH).await, 200);
+    let calls = scene.world.graph.elsewhere();
+    let call = calls.last().expect("Meta was called");
+    assert!(
+        call.is_pattern && call.length == LENGTH,
+        "{} bytes",
+        call.length
+    );
+
+    let down = bot.get(format!("https://{HOST}/media/{LENGTH}"));
+    let mut down = down
+        .bearer_auth(TOKEN)
+        .send()
+        .await
+        .expect("it is answered");
+    let mut length = 0;
+    while let Some(piece) = down.chunk().await.expect("it comes whole") {
+        let is_right = |(at, byte): (u64, &u8)| pattern(at) == *byte;
+        assert!((length..).zip(&piece).all(is_right));
+        length += piece.len() as u64;
+    }
+    assert_eq!(length, LENGTH);
+    let held = scene.node.high_water() - before;
+    assert!(held < HELD_MAX, "{held} bytes more were held");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn curl_is_led_here_and_not_outside() {
     let scene = Scene::new().await;
     if ended_with_nothing("curl").await {
@@ -343,7 +396,7 @@ async fn clients_in_python_are_led_here() {
     let scene = Scene::new().await;
     let script = scripts().join("calls.py");
     let script = script.to_str().expect("UTF-8");
-    let arguments = [&*python, script, NUMBER, &scene.other.url];
+    let arguments = [&*python, script, NUMBER, TOKEN, &scene.other.url];
     scene
         .check(&succeeded(scene.run(&arguments)).await, 6)
         .await;
@@ -359,13 +412,13 @@ async fn clients_in_node_are_led_here() {
     for script in ["calls.mjs", "calls.cjs"] {
         std::fs::copy(scripts().join(script), scene.home.join(script)).expect("copied");
     }
-    let arguments = ["node", "calls.mjs", NUMBER, &scene.other.url];
+    let arguments = ["node", "calls.mjs", NUMBER, TOKEN, &scene.other.url];
     scene
         .check(&succeeded(scene.run(&arguments)).await, 7)
         .await;
 
     // By way of npm, which is a program for Node.js itself and starts a shell.
-    let start = format!("node calls.cjs {NUMBER} {}", scene.other.url);
+    let start = format!("node calls.cjs {NUMBER} {TOKEN} {}", scene.other.url);
     let package = json!({"name": "bot", "scripts": {"start": start}}).to_string();
     std::fs::write(scene.home.join("package.json"), package).expect("written");
     let out = succeeded(scene.run(&["npm", "start", "--silent"])).await;

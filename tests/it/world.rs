@@ -265,6 +265,16 @@ impl Node {
         Pid::from_raw(i32::try_from(id).expect("a pid")).expect("a pid")
     }
 
+    /// The most memory that it has ever held, in bytes.
+    pub(crate) fn high_water(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.pid().as_raw_nonzero());
+        let status = std::fs::read_to_string(path).expect("the process runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        let kilobytes = kilobytes.and_then(|number| number.trim().parse::<u64>().ok());
+        kilobytes.expect("a size") * 1024
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).expect("the signal is sent");
     }
