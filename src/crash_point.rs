@@ -39,6 +39,12 @@ pub enum Method {
     Settle,
     /// The wait of unsure sends ends. Passed only where it did.
     ExpireUnsure,
+    /// What a bot asks to send is put on record.
+    Stage,
+    /// What the caller of a send was told is recorded.
+    Told,
+    /// A number that a bot has dialled is linked to Meta's.
+    LinkDialled,
     /// What is old is forgotten. Passed only by the node that has the duty.
     Prune,
     /// The right to make an AI thread is given. Passed only where it was.
@@ -51,7 +57,7 @@ pub enum Method {
 
 impl Method {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 21] = [
         Self::Join,
         Self::Renew,
         Self::Leave,
@@ -66,6 +72,9 @@ impl Method {
         Self::DoubtUnknown,
         Self::Settle,
         Self::ExpireUnsure,
+        Self::Stage,
+        Self::Told,
+        Self::LinkDialled,
         Self::Prune,
         Self::ClaimThread,
         Self::CompleteThread,
@@ -88,6 +97,9 @@ impl Method {
             Self::DoubtUnknown => "doubt_unknown.before_commit",
             Self::Settle => "settle.before_commit",
             Self::ExpireUnsure => "expire_unsure.before_commit",
+            Self::Stage => "stage.before_commit",
+            Self::Told => "told.before_commit",
+            Self::LinkDialled => "link_dialled.before_commit",
             Self::Prune => "prune.before_commit",
             Self::ClaimThread => "claim_thread.before_commit",
             Self::CompleteThread => "complete_thread.before_commit",
@@ -111,6 +123,9 @@ impl Method {
             Self::DoubtUnknown => "doubt_unknown.after_commit",
             Self::Settle => "settle.after_commit",
             Self::ExpireUnsure => "expire_unsure.after_commit",
+            Self::Stage => "stage.after_commit",
+            Self::Told => "told.after_commit",
+            Self::LinkDialled => "link_dialled.after_commit",
             Self::Prune => "prune.after_commit",
             Self::ClaimThread => "claim_thread.after_commit",
             Self::CompleteThread => "complete_thread.after_commit",

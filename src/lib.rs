@@ -11,6 +11,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod crash_point;
+pub mod egress;
 pub mod guard;
 pub mod handler;
 pub mod ingress;

@@ -12,20 +12,25 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, AdminParts};
 use crate::clock::Clock;
-use crate::config::{Config, HandlerConfig, LogIdentifiers, TurnPolicy};
+use crate::config::{
+    Config, EgressWhen, ForwardDone, ForwardNoReply, ForwardRetryId, HandlerConfig, LogIdentifiers,
+    TurnPolicy,
+};
+use crate::egress::{Egress, EgressParts, EgressSettings};
 use crate::handler::{
     Ask, AskSettings, BotSettings, Echo, Forward, ForwardSettings, SettingsError,
 };
 use crate::ingress::{Ingress, IngressLimits, IngressParts};
 use crate::janitor::{Janitor, JanitorParts, JanitorSettings};
 use crate::listener::Limits;
-use crate::model::{Backoff, Handler};
+use crate::model::{Backoff, Handler, Message};
 use crate::sender::{SendPolicy, Sender, SenderParts, SenderSettings};
-use crate::store::{Membership, Policy, SharedStore, StoreError, Timing};
+use crate::store::{Membership, Policy, SendWhen, SharedStore, StoreError, Timing};
 use crate::telemetry::Metrics;
 use crate::threads::{self, ThreadParts, ThreadSettings};
-use crate::whatsapp::{AppSecrets, Graph, GraphSettings, VerifyTokens, signature};
-use crate::worker::{RetryPolicy, Worker, WorkerParts, WorkerSettings};
+use crate::whatsapp::passage::Passage;
+use crate::whatsapp::{self, AppSecrets, Graph, GraphSettings, VerifyTokens, signature};
+use crate::worker::{NoReply, ReplyPolicy, RetryPolicy, Worker, WorkerParts, WorkerSettings};
 
 /// Why a gateway did not start.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +73,7 @@ pub(super) struct Stages {
     pub(super) worker: Arc<Worker>,
     pub(super) sender: Arc<Sender>,
     pub(super) janitor: Janitor,
+    pub(super) egress: Arc<Egress>,
     pub(super) admin: Router,
     /// Whether deliveries are being answered 200.
     pub(super) receiving: Arc<AtomicBool>,
@@ -115,6 +121,7 @@ pub(super) async fn stages(
         sender_settings(config),
     );
     let janitor = janitor(config, &store, &membership, &clock, &metrics);
+    let egress = egress(config, &store, &clock, &metrics)?;
     let token = config.admin.token.clone();
     let admin = admin::router(AdminParts {
         store,
@@ -127,6 +134,7 @@ pub(super) async fn stages(
         worker,
         sender,
         janitor,
+        egress,
         admin,
         receiving,
     })
@@ -189,7 +197,43 @@ fn ingress(
 }
 
 fn graph(config: &Config, clock: Clock) -> Result<Graph, StartError> {
-    let settings = GraphSettings {
+    Graph::new(&graph_settings(config), clock).map_err(|error| StartError::Graph(error.to_string()))
+}
+
+fn egress(
+    config: &Config,
+    store: &SharedStore,
+    clock: &Clock,
+    metrics: &Metrics,
+) -> Result<Arc<Egress>, StartError> {
+    let access_token = &config.whatsapp.access_token;
+    let passage = Passage::new(&graph_settings(config), clock.clone());
+    let parts = EgressParts {
+        store: store.clone(),
+        passage: passage.map_err(|error| StartError::Graph(error.to_string()))?,
+        clock: clock.clone(),
+        metrics: metrics.clone(),
+        token: config.egress.token.as_ref().unwrap_or(access_token).clone(),
+        only_number: config.whatsapp.phone_number_id.clone(),
+    };
+    let settings = EgressSettings {
+        answer_within: config.egress.answer_within,
+        when: match config.egress.when {
+            EgressWhen::Now => SendWhen::Now,
+            EgressWhen::AtFinish => SendWhen::AtFinish,
+        },
+        tail: match &config.handler {
+            HandlerConfig::Forward(forward) => forward.tail,
+            HandlerConfig::Echo | HandlerConfig::Ask(_) => Duration::ZERO,
+        },
+        body_timeout: config.public.body_timeout,
+        store_wait_max: config.store.wait_max,
+    };
+    Ok(Egress::new(parts, settings))
+}
+
+fn graph_settings(config: &Config) -> GraphSettings {
+    GraphSettings {
         base_url: config.whatsapp.api_url.clone(),
         version: config.whatsapp.api_version.clone(),
         access_token: config.whatsapp.access_token.clone(),
@@ -199,8 +243,7 @@ fn graph(config: &Config, clock: Clock) -> Result<Graph, StartError> {
             .timeout
             .saturating_sub(config.send.connect_timeout),
         connect_timeout: config.send.connect_timeout,
-    };
-    Graph::new(&settings, clock).map_err(|error| StartError::Graph(error.to_string()))
+    }
 }
 
 fn configured_handler(config: &Config, clock: Clock) -> Result<Arc<dyn Handler>, StartError> {
@@ -216,6 +259,23 @@ fn configured_handler(config: &Config, clock: Clock) -> Result<Arc<dyn Handler>,
             let secret = config.whatsapp.app_secret.clone();
             let settings = ForwardSettings {
                 bot: bot(&forward.bot_urls, forward.concurrency, forward.down_for),
+                of_numbers: forward
+                    .number_urls
+                    .iter()
+                    .map(|(number, url)| {
+                        let urls = std::slice::from_ref(url);
+                        (
+                            number.clone(),
+                            bot(urls, forward.concurrency, forward.down_for),
+                        )
+                    })
+                    .collect(),
+                rename: match forward.retry_id {
+                    ForwardRetryId::Same => None,
+                    ForwardRetryId::Fresh => Some(Arc::new(|message: &Message, attempt| {
+                        whatsapp::message::renamed(&message.envelope, &message.id, attempt)
+                    })),
+                },
                 sign: Arc::new(move |body| signature::AppSecrets::sign(&secret, body)),
             };
             Arc::new(Forward::new(settings, clock)?)
@@ -248,8 +308,28 @@ fn worker_settings(config: &Config) -> WorkerSettings {
             unavailable_max: turn.unavailable_max,
             unavailable_wait_max: turn.unavailable_backoff_max,
         },
+        reply: reply_policy(&config.handler),
         mark_read: turn.mark_read,
         tend_every: TEND_EVERY,
+    }
+}
+
+/// When a turn is done that the bot has acknowledged; `None`: at once.
+fn reply_policy(handler: &HandlerConfig) -> Option<ReplyPolicy> {
+    let HandlerConfig::Forward(forward) = handler else {
+        return None;
+    };
+    match forward.done {
+        ForwardDone::Response => None,
+        ForwardDone::Reply => Some(ReplyPolicy {
+            wait: forward.reply_wait,
+            tail: forward.tail,
+            none: match forward.no_reply {
+                ForwardNoReply::Retry => NoReply::Retry,
+                ForwardNoReply::Silence => NoReply::Silence,
+                ForwardNoReply::DeadLetter => NoReply::Dead,
+            },
+        }),
     }
 }
 
@@ -282,6 +362,7 @@ pub(super) fn bot_side(
     config: &Config,
     store: SharedStore,
     clock: Clock,
+    egress: &Arc<Egress>,
     stop: CancellationToken,
 ) -> Router {
     let parts = ThreadParts {
@@ -297,7 +378,7 @@ pub(super) fn bot_side(
         body_timeout: config.public.body_timeout,
         store_wait_max: config.store.wait_max,
     };
-    threads::router(parts, settings)
+    threads::router(parts, settings).merge(egress.router())
 }
 
 pub(super) fn address(listener: &TcpListener) -> Result<SocketAddr, StartError> {

@@ -144,7 +144,18 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Running, StartError>
     running
         .senders
         .spawn(built.sender.run(stops.sender.clone()));
-    running.open_doors(config, listeners, built.ingress.router(), built.admin);
+    let bot_side = build::bot_side(
+        config,
+        running.store.clone(),
+        clock,
+        &built.egress,
+        stops.doors.clone(),
+    );
+    running
+        .senders
+        .spawn(built.egress.run(stops.sender.clone()));
+    let routers = [built.ingress.router(), bot_side, built.admin];
+    running.open(config, listeners, routers);
     Ok(running)
 }
 
@@ -164,22 +175,23 @@ fn warn_of_sabotage() {
 const CUT_GRACE: Duration = Duration::from_secs(2);
 
 impl Running {
-    /// Takes calls at every door, until the doors are stopped.
-    fn open_doors(&self, config: &Config, listeners: Listeners, public: Router, admin: Router) {
+    /// Serves each door until it is to be closed.
+    fn open(&self, config: &Config, listeners: Listeners, routers: [Router; 3]) {
         let limits = build::limits(config);
+        let [public, bot, admin] = routers;
         let (clock, stop) = (&self.clock, &self.stops.doors);
-        let bot_side = build::bot_side(config, self.store.clone(), clock.clone(), stop.clone());
         self.doors.spawn(proxy::serve(
             listeners.bot,
-            bot_side,
+            bot,
             config.bot.ca_dir.clone(),
             limits,
             clock.clone(),
             stop.clone(),
         ));
         for (listener, router) in [(listeners.public, public), (listeners.admin, admin)] {
-            let served = listener::serve(listener, router, limits, clock.clone(), stop.clone());
-            self.doors.spawn(served);
+            let (clock, stop) = (clock.clone(), stop.clone());
+            self.doors
+                .spawn(listener::serve(listener, router, limits, clock, stop));
         }
     }
 

@@ -6,10 +6,11 @@ use std::time::Duration;
 use super::keys::is_postgres;
 use super::reader::Reader;
 use super::settings::{
-    AskConfig, AsyncFailover, BotConfig, Config, DoorConfig, ForwardConfig, ForwardDone,
-    HandlerConfig, LogConfig, LogFormat, LogIdentifiers, NodeConfig, Pooler, PostgresConfig,
-    PublicConfig, RetentionConfig, SendConfig, StoreConfig, StoreUrl, ThreadConfig, TurnConfig,
-    TurnPolicy, WhatsappConfig, WorkerConfig,
+    AskConfig, AsyncFailover, BotConfig, Config, DoorConfig, EgressConfig, EgressWhen,
+    ForwardConfig, ForwardDone, ForwardNoReply, ForwardRetryId, HandlerConfig, LogConfig,
+    LogFormat, LogIdentifiers, NodeConfig, Pooler, PostgresConfig, PublicConfig, RetentionConfig,
+    SendConfig, StoreConfig, StoreUrl, ThreadConfig, TurnConfig, TurnPolicy, WhatsappConfig,
+    WorkerConfig,
 };
 use super::value::{self, Expected};
 use crate::model::{NumberId, Secret};
@@ -41,6 +42,7 @@ pub(super) fn config(reader: &mut Reader) -> Config {
     let store = store(reader);
     let retention = retention(reader);
     let whatsapp = whatsapp(reader);
+    let egress = egress(reader);
     let handler = handler(reader, &whatsapp.app_secret);
     let turn = turn(reader, &handler);
     let thread = thread(reader, &turn);
@@ -48,6 +50,7 @@ pub(super) fn config(reader: &mut Reader) -> Config {
     Config {
         public,
         bot,
+        egress,
         admin,
         store,
         retention,
@@ -91,6 +94,20 @@ fn admin(reader: &mut Reader) -> DoorConfig {
     DoorConfig {
         listen: reader.value("admin.listen", value::listen),
         token: reader.secret("admin.token", value::header_text),
+    }
+}
+
+fn egress(reader: &mut Reader) -> EgressConfig {
+    EgressConfig {
+        token: reader.secret("egress.token", value::header_text),
+        answer_within: reader.value("egress.answer_within", value::duration),
+        when: reader.value("egress.when", |text| {
+            let words = [
+                ("now", EgressWhen::Now),
+                ("at_finish", EgressWhen::AtFinish),
+            ];
+            value::word(text, &words)
+        }),
     }
 }
 
@@ -160,9 +177,31 @@ fn handler(reader: &mut Reader, app_secret: &Secret) -> HandlerConfig {
     let urls = reader.optional("handler.bot_url", value::urls);
     let concurrency = reader.value("forward.concurrency", value::count);
     let done = reader.value("forward.done", |text| {
-        value::word(text, &[("response", ForwardDone::Response)])
+        let done = [
+            ("response", ForwardDone::Response),
+            ("reply", ForwardDone::Reply),
+        ];
+        value::word(text, &done)
     });
     let down_for = reader.value("forward.down_for", value::duration);
+    let no_reply = reader.value("forward.no_reply", |text| {
+        let answers = [
+            ("retry", ForwardNoReply::Retry),
+            ("silence", ForwardNoReply::Silence),
+            ("dead_letter", ForwardNoReply::DeadLetter),
+        ];
+        value::word(text, &answers)
+    });
+    let number_urls = reader.optional("forward.number_url", value::number_urls);
+    let reply_wait = reader.value("forward.reply_wait", value::duration);
+    let retry_id = reader.value("forward.retry_id", |text| {
+        let ids = [
+            ("same", ForwardRetryId::Same),
+            ("fresh", ForwardRetryId::Fresh),
+        ];
+        value::word(text, &ids)
+    });
+    let tail = reader.value("forward.tail", value::duration);
     let secret = reader.secret("ask.secret", value::signing_secret);
 
     // A kind or URL with a fault of its own is not also a missing one.
@@ -182,9 +221,14 @@ fn handler(reader: &mut Reader, app_secret: &Secret) -> HandlerConfig {
         Kind::Echo => HandlerConfig::Echo,
         Kind::Forward => HandlerConfig::Forward(ForwardConfig {
             bot_urls,
+            number_urls: number_urls.unwrap_or_default(),
             concurrency,
             done,
             down_for,
+            no_reply,
+            reply_wait,
+            retry_id,
+            tail,
         }),
         Kind::Ask => HandlerConfig::Ask(AskConfig {
             bot_urls,
@@ -244,7 +288,8 @@ fn worker(reader: &mut Reader, handler: &HandlerConfig) -> WorkerConfig {
     let count_max = usize::try_from(value::COUNT_MAX).unwrap_or(usize::MAX);
     let concurrency = match handler {
         HandlerConfig::Forward(forward) => {
-            let all = forward.concurrency.saturating_mul(forward.bot_urls.len());
+            let urls = forward.bot_urls.len() + forward.number_urls.len();
+            let all = forward.concurrency.saturating_mul(urls);
             all.min(count_max)
         }
         HandlerConfig::Echo | HandlerConfig::Ask(_) => WORKERS,

@@ -255,6 +255,13 @@ pub(super) const KEYS: &[Key] = &[
     text("forward.concurrency", "HAPAX_FORWARD_CONCURRENCY", "8"),
     text("forward.done", "HAPAX_FORWARD_DONE", "response"),
     text("forward.down_for", "HAPAX_FORWARD_DOWN_FOR", "5s"),
+    text("forward.no_reply", "HAPAX_FORWARD_NO_REPLY", "retry"),
+    open("forward.number_url", "HAPAX_FORWARD_NUMBER_URL")
+        .shown(Shown::Address)
+        .list(),
+    text("forward.reply_wait", "HAPAX_FORWARD_REPLY_WAIT", "60s"),
+    text("forward.retry_id", "HAPAX_FORWARD_RETRY_ID", "same"),
+    text("forward.tail", "HAPAX_FORWARD_TAIL", "2s"),
     open("ask.secret", "HAPAX_ASK_SECRET").secret(),
     text("public.listen", "HAPAX_PUBLIC_LISTEN", "127.0.0.1:8080").also(&[PORT]),
     open("public.url", "HAPAX_PUBLIC_URL").shown(Shown::Address),
@@ -278,6 +285,9 @@ pub(super) const KEYS: &[Key] = &[
     text("bot.listen", "HAPAX_BOT_LISTEN", "127.0.0.1:8081"),
     open("bot.token", "HAPAX_BOT_TOKEN").secret(),
     text("bot.ca_dir", "HAPAX_BOT_CA_DIR", "hapax-ca"),
+    open("egress.token", "HAPAX_EGRESS_TOKEN").secret(),
+    text("egress.answer_within", "HAPAX_EGRESS_ANSWER_WITHIN", "4s"),
+    text("egress.when", "HAPAX_EGRESS_WHEN", "now"),
     text("admin.listen", "HAPAX_ADMIN_LISTEN", "127.0.0.1:8082"),
     open("admin.token", "HAPAX_ADMIN_TOKEN").secret(),
     text("store.url", "HAPAX_STORE", "sqlite:hapax.db").shown(Shown::Address),

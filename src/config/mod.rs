@@ -19,10 +19,11 @@ use std::collections::BTreeMap;
 pub use fault::{Fault, Faults};
 pub use render::render;
 pub use settings::{
-    AskConfig, AsyncFailover, BotConfig, Config, DoorConfig, ForwardConfig, ForwardDone,
-    HandlerConfig, LogConfig, LogFormat, LogIdentifiers, NodeConfig, Pooler, PostgresConfig,
-    PublicConfig, RetentionConfig, SendConfig, StoreConfig, StoreUrl, ThreadConfig, TurnConfig,
-    TurnPolicy, WhatsappConfig, WorkerConfig,
+    AskConfig, AsyncFailover, BotConfig, Config, DoorConfig, EgressConfig, EgressWhen,
+    ForwardConfig, ForwardDone, ForwardNoReply, ForwardRetryId, HandlerConfig, LogConfig,
+    LogFormat, LogIdentifiers, NodeConfig, Pooler, PostgresConfig, PublicConfig, RetentionConfig,
+    SendConfig, StoreConfig, StoreUrl, ThreadConfig, TurnConfig, TurnPolicy, WhatsappConfig,
+    WorkerConfig,
 };
 pub use sources::{DEFAULT_FILE, Origin, Sources};
 

@@ -6,14 +6,16 @@ use std::time::Duration;
 use super::build::THREAD_CREATE_MAX;
 use super::reader::Reader;
 use super::settings::{
-    Config, NodeConfig, PostgresConfig, PublicConfig, RetentionConfig, SendConfig, ThreadConfig,
-    TurnConfig,
+    Config, EgressConfig, NodeConfig, PostgresConfig, PublicConfig, RetentionConfig, SendConfig,
+    ThreadConfig, TurnConfig,
 };
 
 /// A little over the 3 MB (or MiB) that Meta's longest delivery has.
 const BODY_MIN: usize = 3_200_000;
 /// The longest wait of the sender's own while Meta can't be reached.
 const SEND_BACKOFF_FIRST_MAX: Duration = Duration::from_secs(60);
+/// The longest wait of a bot for the answer to a send.
+const ANSWER_WITHIN_MAX: Duration = Duration::from_secs(60);
 /// The longest wait for an AI thread.
 const THREAD_WAIT_MAX: Duration = Duration::from_secs(300);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -25,6 +27,7 @@ pub(super) fn check(reader: &mut Reader, config: &Config) {
     postgres(reader, &config.store.postgres);
     retention(reader, &config.retention);
     turn(reader, &config.turn);
+    egress(reader, &config.egress);
     thread(reader, &config.thread);
     send(reader, &config.send);
     node(reader, &config.node);
@@ -97,6 +100,15 @@ fn turn(reader: &mut Reader, turn: &TurnConfig) {
         "turn.unavailable_backoff_max",
         &["turn.unavailable_max"],
         "at most turn.unavailable_max",
+    );
+}
+
+fn egress(reader: &mut Reader, egress: &EgressConfig) {
+    reader.relation(
+        egress.answer_within <= ANSWER_WITHIN_MAX,
+        "egress.answer_within",
+        &[],
+        "at most 60s: common clients give up after 5s, and then ask again",
     );
 }
 

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use super::keys::{KEYS, redact};
 use super::settings::{
-    AsyncFailover, Config, ForwardDone, HandlerConfig, LogFormat, LogIdentifiers, Pooler,
-    PostgresConfig, PublicConfig, SendConfig, StoreConfig, StoreUrl, TurnConfig, TurnPolicy,
-    WhatsappConfig,
+    AsyncFailover, Config, EgressConfig, EgressWhen, ForwardDone, ForwardNoReply, ForwardRetryId,
+    HandlerConfig, LogFormat, LogIdentifiers, Pooler, PostgresConfig, PublicConfig, SendConfig,
+    StoreConfig, StoreUrl, TurnConfig, TurnPolicy, WhatsappConfig,
 };
 use super::value::{public_url_text, size_text};
 use super::{Origins, reader};
-use crate::model::Secret;
+use crate::model::{NumberId, Secret};
 use crate::store::postgres::Address;
 
 /// Each key and its value in TOML; `None` where nothing is set.
@@ -51,6 +51,7 @@ fn entries(config: &Config) -> Entries {
     entries.push(("bot.listen", quoted(&bot.listen.to_string())));
     entries.push(("bot.token", hidden(bot.token.as_ref())));
     entries.push(("bot.ca_dir", quoted(&bot.ca_dir.display().to_string())));
+    egress(&mut entries, &config.egress);
     entries.push(("admin.listen", quoted(&admin.listen.to_string())));
     entries.push(("admin.token", hidden(admin.token.as_ref())));
     store(&mut entries, &config.store);
@@ -105,6 +106,18 @@ fn public(entries: &mut Entries, public: &PublicConfig) {
             Some(public.connections_max.to_string()),
         ),
         ("public.body_memory_max", size(public.body_memory_max)),
+    ]);
+}
+
+fn egress(entries: &mut Entries, egress: &EgressConfig) {
+    let when = match egress.when {
+        EgressWhen::Now => "now",
+        EgressWhen::AtFinish => "at_finish",
+    };
+    entries.extend([
+        ("egress.token", hidden(egress.token.as_ref())),
+        ("egress.answer_within", time(egress.answer_within)),
+        ("egress.when", quoted(when)),
     ]);
 }
 
@@ -169,12 +182,40 @@ fn handler(entries: &mut Entries, handler: &HandlerConfig) {
                 "forward.done",
                 quoted(match forward.done {
                     ForwardDone::Response => "response",
+                    ForwardDone::Reply => "reply",
                 }),
             ),
             ("forward.down_for", time(forward.down_for)),
+            (
+                "forward.no_reply",
+                quoted(match forward.no_reply {
+                    ForwardNoReply::Retry => "retry",
+                    ForwardNoReply::Silence => "silence",
+                    ForwardNoReply::DeadLetter => "dead_letter",
+                }),
+            ),
+            ("forward.number_url", number_urls(&forward.number_urls)),
+            ("forward.reply_wait", time(forward.reply_wait)),
+            (
+                "forward.retry_id",
+                quoted(match forward.retry_id {
+                    ForwardRetryId::Same => "same",
+                    ForwardRetryId::Fresh => "fresh",
+                }),
+            ),
+            ("forward.tail", time(forward.tail)),
         ]),
         HandlerConfig::Ask(ask) => entries.push(("ask.secret", hidden(Some(&ask.secret)))),
     }
+}
+
+fn number_urls(urls: &[(NumberId, String)]) -> Option<String> {
+    let urls = urls
+        .iter()
+        .map(|(number, url)| format!("{number}={}", redact(url)));
+    let urls: Vec<String> = urls.collect();
+    let is_set = !urls.is_empty();
+    is_set.then(|| quoted(&urls.join(","))).flatten()
 }
 
 fn turn(entries: &mut Entries, turn: &TurnConfig) {

@@ -16,6 +16,8 @@ pub struct Config {
     pub public: PublicConfig,
     /// The listener for bots.
     pub bot: BotConfig,
+    /// The Graph API for the bot, on the same listener.
+    pub egress: EgressConfig,
     /// The listener for operators.
     pub admin: DoorConfig,
     /// The ledger.
@@ -78,6 +80,26 @@ pub struct DoorConfig {
     pub listen: SocketAddr,
     /// What callers must show; always there when `listen` is not a loopback address.
     pub token: Option<Secret>,
+}
+
+/// `egress.*`: the Graph API for the bot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EgressConfig {
+    /// What the bot shows as its access token; Meta's own where none is set.
+    pub token: Option<Secret>,
+    /// The longest wait of a bot for the answer to a send.
+    pub answer_within: Duration,
+    /// When what a bot sends in a turn goes out.
+    pub when: EgressWhen,
+}
+
+/// When what a bot sends in a turn goes out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EgressWhen {
+    /// At once.
+    Now,
+    /// When the turn ends well.
+    AtFinish,
 }
 
 /// `store.*`: the ledger.
@@ -194,12 +216,22 @@ impl HandlerConfig {
 pub struct ForwardConfig {
     /// The bot's webhook URLs; at least one. http or https, without user name and password.
     pub bot_urls: Vec<String>,
+    /// Webhook URLs of bots that answer for one number each, instead of those.
+    pub number_urls: Vec<(NumberId, String)>,
     /// How many calls may run at once to one URL.
     pub concurrency: usize,
     /// When a forwarded turn is done.
     pub done: ForwardDone,
     /// How long a URL that refused a connection is passed over.
     pub down_for: Duration,
+    /// What becomes of a turn that is done by its reply, when there is none.
+    pub no_reply: ForwardNoReply,
+    /// How long the reply may take, after the bot's 2xx.
+    pub reply_wait: Duration,
+    /// Under which id a message is handed over again.
+    pub retry_id: ForwardRetryId,
+    /// How long after its last send a bot has said all it has to say.
+    pub tail: Duration,
 }
 
 // The URLs may carry a token in their query.
@@ -221,6 +253,28 @@ impl fmt::Debug for AskConfig {
 pub enum ForwardDone {
     /// When the bot answers 2xx.
     Response,
+    /// When it has also sent something, or its time for that is over.
+    Reply,
+}
+
+/// What becomes of a turn that its bot has taken and not answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForwardNoReply {
+    /// It is tried again.
+    Retry,
+    /// It is done.
+    Silence,
+    /// It is a dead letter.
+    DeadLetter,
+}
+
+/// Under which id a message is handed to the bot in a second attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForwardRetryId {
+    /// Meta's, as in the first.
+    Same,
+    /// One made from it, so that the bot does not take it for a duplicate.
+    Fresh,
 }
 
 /// `ask.*`: a bot that answers with its replies.

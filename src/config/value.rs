@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use base64::Engine;
 
+use crate::model::NumberId;
+
 /// What a parser would have taken.
 pub(super) type Expected = Cow<'static, str>;
 
@@ -210,6 +212,33 @@ pub(super) fn urls(text: &str) -> Result<Vec<String>, Expected> {
         return Err("at least one http:// or https:// URL".into());
     }
     Ok(urls)
+}
+
+/// One URL for each of some numbers: `NUMBER=URL`, separated by commas.
+pub(super) fn number_urls(text: &str) -> Result<Vec<(NumberId, String)>, Expected> {
+    let expected = || {
+        Expected::from(
+            "PHONE_NUMBER_ID=URL, one for each of some numbers, separated by commas, with http:// \
+             or https:// URLs without user name or password",
+        )
+    };
+    let parts = text.split(',').map(str::trim);
+    let mut of_numbers: Vec<(NumberId, String)> = Vec::new();
+    for part in parts.filter(|part| !part.is_empty()) {
+        let (number, address) = part.split_once('=').ok_or_else(expected)?;
+        let is_id = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+        if !is_id || url(address).is_err() {
+            return Err(expected());
+        }
+        if of_numbers.iter().any(|(known, _)| known.as_str() == number) {
+            return Err("each number once".into());
+        }
+        of_numbers.push((NumberId::new(number), address.to_owned()));
+    }
+    if of_numbers.is_empty() {
+        return Err(expected());
+    }
+    Ok(of_numbers)
 }
 
 /// The https address under which Meta reaches the public listener.

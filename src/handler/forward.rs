@@ -1,8 +1,9 @@
 //! Hands each message to a bot's own webhook, in Meta's shape and signed as Meta signs.
 //!
 //! For the bot that exists already and stays as it is. It answers people by itself, so that a
-//! turn that it has taken is silence on our side. How to sign is handed in, not known here.
+//! turn that it has taken is only acknowledged. How to sign is handed in, not known here.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -11,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::call::{Bot, BotSettings, Call, Deadline, SettingsError, headers};
 use crate::clock::Clock;
-use crate::model::{Handler, Message, Outcome, Turn};
+use crate::model::{Attempt, Handler, Message, NumberId, Outcome, Turn};
 
 const SIGNATURE: HeaderName = HeaderName::from_static("x-hub-signature-256");
 const EVENT: HeaderName = HeaderName::from_static("x-hapax-event");
@@ -24,6 +25,9 @@ const ANSWER_MAX: usize = 64 * 1024;
 /// Gives the value of `X-Hub-Signature-256` for a body.
 pub type Sign = Arc<dyn Fn(&[u8]) -> String + Send + Sync>;
 
+/// Gives the envelope of a message another id of it, for an attempt that is not the first.
+pub type Rename = Arc<dyn Fn(&Message, Attempt) -> String + Send + Sync>;
+
 /// What [`Forward`] needs.
 #[derive(Clone)]
 pub struct ForwardSettings {
@@ -31,6 +35,10 @@ pub struct ForwardSettings {
     pub bot: BotSettings,
     /// Signs with the app secret that the bot checks against.
     pub sign: Sign,
+    /// Bots that answer for one number each, instead of that one.
+    pub of_numbers: Vec<(NumberId, BotSettings)>,
+    /// From the second attempt on, a message has another id; `None`: it keeps its own.
+    pub rename: Option<Rename>,
 }
 
 /// Hands each message of a turn to a bot, one POST each, in order. The module's table tells how a
@@ -41,7 +49,9 @@ pub struct ForwardSettings {
 /// message avoid that.
 pub struct Forward {
     bot: Bot,
+    of_numbers: HashMap<NumberId, Bot>,
     sign: Sign,
+    rename: Option<Rename>,
     clock: Clock,
 }
 
@@ -51,15 +61,19 @@ impl Forward {
     /// # Errors
     /// The first fault of the settings.
     pub fn new(settings: ForwardSettings, clock: Clock) -> Result<Self, SettingsError> {
+        let of_number = |(number, bot)| Ok((number, Bot::new(bot, clock.clone())?));
+        let of_numbers = settings.of_numbers.into_iter().map(of_number);
         Ok(Self {
             bot: Bot::new(settings.bot, clock.clone())?,
+            of_numbers: of_numbers.collect::<Result<_, SettingsError>>()?,
             sign: settings.sign,
+            rename: settings.rename,
             clock,
         })
     }
 
-    fn headers(&self, turn: &Turn, message: &Message) -> Result<HeaderMap, Outcome> {
-        let signature = (self.sign)(message.envelope.as_bytes());
+    fn headers(&self, turn: &Turn, message: &Message, body: &[u8]) -> Result<HeaderMap, Outcome> {
+        let signature = (self.sign)(body);
         let signature = HeaderValue::try_from(signature)
             .map_err(|_| Outcome::failed("the signature is not a header value"))?;
         let mut headers = headers::of_turn(turn, message.key);
@@ -71,16 +85,21 @@ impl Forward {
 
     async fn forward(&self, turn: &Turn) -> Result<(), Outcome> {
         let deadline = Deadline::new(&self.clock, turn.deadline);
+        let bot = self.of_numbers.get(&turn.number).unwrap_or(&self.bot);
         for message in &turn.messages {
+            let body = match &self.rename {
+                Some(rename) if turn.attempt > 1 => Bytes::from(rename(message, turn.attempt)),
+                _ => Bytes::copy_from_slice(message.envelope.as_bytes()),
+            };
             let call = Call {
                 conversation: turn.conversation,
-                headers: self.headers(turn, message)?,
-                body: Bytes::copy_from_slice(message.envelope.as_bytes()),
+                headers: self.headers(turn, message, &body)?,
+                body,
                 answer_max: ANSWER_MAX,
                 deadline: &deadline,
             };
             // The 2xx is the bot's word; a body that could not be read takes nothing from it.
-            self.bot.post(call).await?;
+            bot.post(call).await?;
         }
         Ok(())
     }
@@ -90,7 +109,7 @@ impl Forward {
 impl Handler for Forward {
     async fn handle(&self, turn: &Turn) -> Outcome {
         match self.forward(turn).await {
-            Ok(()) => Outcome::Silence,
+            Ok(()) => Outcome::Acknowledged,
             Err(outcome) => outcome,
         }
     }
@@ -111,6 +130,8 @@ mod tests {
         let settings = ForwardSettings {
             bot: settings(vec![bot.url()]),
             sign: Arc::new(|body| format!("sha256={}", body.len())),
+            of_numbers: Vec::new(),
+            rename: None,
         };
         Forward::new(settings, Clock::manual(Timestamp(0))).expect("the settings are right")
     }
@@ -120,7 +141,7 @@ mod tests {
         let mut bot = TestBot::answering(200).await;
         let mut turn = turn(7, &["hi"]);
         turn.attempt = 2;
-        assert_eq!(forward(&bot).handle(&turn).await, Outcome::Silence);
+        assert_eq!(forward(&bot).handle(&turn).await, Outcome::Acknowledged);
         let received = bot.next().await;
         let message = &turn.messages[0];
         assert_eq!(received.body, message.envelope.as_bytes());
@@ -150,11 +171,61 @@ mod tests {
     async fn messages_arrive_in_order_one_at_a_time() {
         let mut bot = TestBot::answering(204).await;
         let turn = turn(1, &["a", "b", "c"]);
-        assert_eq!(forward(&bot).handle(&turn).await, Outcome::Silence);
+        assert_eq!(forward(&bot).handle(&turn).await, Outcome::Acknowledged);
         for message in &turn.messages {
             assert_eq!(bot.next().await.body, message.envelope.as_bytes());
         }
         assert_eq!(bot.count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_number_may_have_a_bot_of_its_own() {
+        let (mut all, mut one) = (TestBot::answering(200).await, TestBot::answering(200).await);
+        let mut turn = turn(7, &["hi"]);
+        let forward = Forward::new(
+            ForwardSettings {
+                bot: settings(vec![all.url()]),
+                sign: Arc::new(|_| String::new()),
+                of_numbers: vec![(turn.number.clone(), settings(vec![one.url()]))],
+                rename: None,
+            },
+            Clock::manual(Timestamp(0)),
+        );
+        let forward = forward.expect("the settings are right");
+        assert_eq!(forward.handle(&turn).await, Outcome::Acknowledged);
+        assert_eq!((one.count(), all.count()), (1, 0));
+        turn.number = NumberId::from("2");
+        assert_eq!(forward.handle(&turn).await, Outcome::Acknowledged);
+        assert_eq!((one.count(), all.count()), (0, 1));
+    }
+
+    #[tokio::test]
+    async fn a_message_that_comes_again_may_have_another_id_and_is_signed_with_it() {
+        let mut bot = TestBot::answering(200).await;
+        let forward = Forward::new(
+            ForwardSettings {
+                bot: settings(vec![bot.url()]),
+                sign: Arc::new(|body| format!("sha256={}", body.len())),
+                of_numbers: Vec::new(),
+                rename: Some(Arc::new(|message, attempt| {
+                    format!("{}~{attempt}", message.id)
+                })),
+            },
+            Clock::manual(Timestamp(0)),
+        );
+        let forward = forward.expect("the settings are right");
+        let mut turn = turn(7, &["hi"]);
+        forward.handle(&turn).await;
+        assert_eq!(bot.next().await.body, turn.messages[0].envelope.as_bytes());
+        turn.attempt = 2;
+        forward.handle(&turn).await;
+        let again = bot.next().await;
+        assert_eq!(again.body, "wamid.secret~2");
+        assert_eq!(again.headers["x-hub-signature-256"], "sha256=14");
+        assert_eq!(
+            again.headers["idempotency-key"],
+            turn.messages[0].key.to_string()
+        );
     }
 
     #[tokio::test]
@@ -177,7 +248,7 @@ mod tests {
         let bot = TestBot::start(|| "x".repeat(ANSWER_MAX + 1).into_response()).await;
         assert_eq!(
             forward(&bot).handle(&turn(1, &["a"])).await,
-            Outcome::Silence
+            Outcome::Acknowledged
         );
     }
 }

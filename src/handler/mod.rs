@@ -7,7 +7,7 @@
 //!
 //! | the bot | the turn |
 //! |---|---|
-//! | answers 2xx | done: silence for `Forward`, what the answer says for `Ask` |
+//! | answers 2xx | taken: [`Outcome::Acknowledged`] for `Forward`, what the answer says for `Ask` |
 //! | can't be connected to (refused, no such name, connect time-out, TLS), or answers 502, 503, 504 | the person's next URL at once; when all are down [`Failure::Unavailable`]: waits, costs no attempt |
 //! | answers 408 or 429 | [`Failure::Unavailable`], after its `Retry-After` |
 //! | has no call free for half of the turn's deadline | [`Failure::Unavailable`] |
@@ -17,6 +17,7 @@
 //! `Retry-After` is honoured in seconds, up to ten minutes. A reason names the bot by host and
 //! port and tells the class of the fault, never a body or a query.
 //!
+//! [`Outcome::Acknowledged`]: crate::model::Outcome::Acknowledged
 //! [`Failure::Unavailable`]: crate::model::Failure::Unavailable
 //! [`Failure::Failed`]: crate::model::Failure::Failed
 //! [`Outcome::Discard`]: crate::model::Outcome::Discard
@@ -31,4 +32,4 @@ mod testing;
 pub use ask::{Ask, AskSettings};
 pub use call::{BotSettings, SettingsError};
 pub use echo::Echo;
-pub use forward::{Forward, ForwardSettings, Sign};
+pub use forward::{Forward, ForwardSettings, Rename, Sign};

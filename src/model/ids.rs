@@ -67,6 +67,11 @@ numbered_id!(
     "out"
 );
 numbered_id!(
+    /// A message that a bot has asked to send by itself.
+    BotSendId,
+    "bs"
+);
+numbered_id!(
     /// One incarnation of one running process. A restarted process gets a new one; they only grow.
     NodeId,
     "node"

@@ -4,6 +4,7 @@
 //! several rooms of the house must agree on is defined here, once.
 
 pub mod backoff;
+pub mod bot_send;
 pub mod cause;
 pub mod event;
 pub mod ids;
@@ -23,12 +24,13 @@ pub use event::{
     ReceiptFailure, ReceiptStatus,
 };
 pub use ids::{
-    ContactId, ConversationId, DeliveryId, EventKey, NodeId, NumberId, OutgoingId, StoreId, Tag,
-    TurnId, Wamid,
+    BotSendId, ContactId, ConversationId, DeliveryId, EventKey, NodeId, NumberId, OutgoingId,
+    StoreId, Tag, TurnId, Wamid,
 };
 pub use message::{Media, Message};
 pub use outgoing::{
-    Attempt, Evidence, FailureClass, OutgoingState, Rank, Recipient, SendVerdict, Transition,
+    Attempt, Evidence, FailureClass, GraphAnswer, OutgoingState, Rank, Recipient, SendVerdict,
+    Transition,
 };
 pub use secret::Secret;
 pub use thread::ThreadId;

@@ -200,6 +200,31 @@ impl fmt::Debug for SendVerdict {
     }
 }
 
+/// What Meta answered to a send, as it came.
+#[derive(Clone, PartialEq, Eq)]
+pub struct GraphAnswer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body; JSON.
+    pub body: String,
+}
+
+impl GraphAnswer {
+    /// The longest body that is kept, in bytes.
+    pub const BODY_MAX: usize = 8 * 1024;
+
+    /// Whether Meta has accepted the message.
+    pub const fn is_success(&self) -> bool {
+        self.status >= 200 && self.status < 300
+    }
+}
+
+impl fmt::Debug for GraphAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "GraphAnswer({}, …)", self.status)
+    }
+}
+
 /// Something that shows what became of an outgoing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Evidence {

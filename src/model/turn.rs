@@ -60,6 +60,9 @@ pub enum Outcome {
     Reply(Vec<Reply>),
     /// Deliberately send nothing.
     Silence,
+    /// Whoever took the messages answers by itself, now or later: it sends through the bot's
+    /// side of Hapax. When the turn is done is a setting.
+    Acknowledged,
     /// Try again later; the conversation waits, in order.
     Retry {
         /// Why, for the log and the dead letter.
@@ -105,6 +108,7 @@ impl Outcome {
         match self {
             Self::Reply(_) => "reply",
             Self::Silence => "silence",
+            Self::Acknowledged => "acknowledged",
             Self::Retry { .. } => "retry",
             Self::Discard { .. } => "discard",
         }

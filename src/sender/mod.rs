@@ -23,12 +23,12 @@ use self::setbacks::Setbacks;
 use self::underway::Underway;
 use crate::clock::Clock;
 use crate::crash_point::{self, Point};
-use crate::model::OutgoingState;
+use crate::model::{GraphAnswer, OutgoingState};
 use crate::store::{
     Membership, SendRequest, SendResult, Sending, Sends, Settle, SharedStore, StoreError,
 };
 use crate::telemetry::{DeadLetterKind, Metrics, SentResult};
-use crate::whatsapp::Graph;
+use crate::whatsapp::{Graph, Sent};
 
 /// How messages are sent.
 #[derive(Debug, Clone, Copy)]
@@ -191,6 +191,7 @@ impl Sender {
                 id,
                 attempt,
                 result,
+                answer: None,
             };
             self.parts.store.settle(settle).await?;
             warn!(outgoing.id = %id, outgoing.attempt = attempt,
@@ -253,8 +254,11 @@ impl Sender {
     async fn send(&self, sending: Sending) -> bool {
         let clocked = self.parts.clock.boottime();
         // Paused since the mark: the call was not made, and saying so settles it.
+        let mut answer = None;
         let result = if self.parts.membership.is_entitled(sending.node) {
-            let verdict = self.call(&sending).await;
+            let sent = self.call(&sending).await;
+            answer = sent.answer.filter(|_| sending.is_bots);
+            let verdict = sent.verdict;
             let in_a_row = self.setbacks().count(sending.id, &verdict);
             let policy = &self.settings.policy;
             policy.conclude(verdict, in_a_row, sending.age)
@@ -266,22 +270,22 @@ impl Sender {
             }
         };
         let took = self.parts.clock.boottime().saturating_sub(clocked);
-        let settled = self.settle(&sending, result.clone()).await;
+        let settled = self.settle(&sending, result.clone(), answer).await;
         let is_settled = settled.is_ok();
         self.tell(&sending, &result, settled, took);
         is_settled
     }
 
-    async fn call(&self, sending: &Sending) -> crate::model::SendVerdict {
+    async fn call(&self, sending: &Sending) -> Sent {
         let tag = sending.tag.to_string();
         crash_point::pass(Point::BeforeGraph);
-        let verdict = self
+        let sent = self
             .parts
             .graph
             .send(&sending.number, &sending.recipient, &sending.body, &tag)
             .await;
         crash_point::pass(Point::AfterGraph);
-        verdict
+        sent
     }
 
     /// Brings the evidence to the store, however long that takes within reason: without it a
@@ -290,11 +294,13 @@ impl Sender {
         &self,
         sending: &Sending,
         result: SendResult,
+        answer: Option<GraphAnswer>,
     ) -> Result<OutgoingState, StoreError> {
         let settle = Settle {
             id: sending.id,
             attempt: sending.attempt,
             result,
+            answer,
         };
         let mut tries = 1;
         loop {

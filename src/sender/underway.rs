@@ -177,6 +177,7 @@ mod tests {
                 conversation,
                 seq: 1,
             },
+            is_bots: false,
         }
     }
 

@@ -2,6 +2,7 @@
 //! as scripted. Everything it was asked goes into the history.
 
 mod lenient;
+mod other;
 
 use std::fmt;
 use std::io;
@@ -11,14 +12,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, Path, State};
-use axum::http::{HeaderMap, StatusCode, header::AUTHORIZATION};
+use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::courier::Courier;
+use super::elsewhere::{self, Elsewhere};
 use super::history::History;
 use super::meta::Plan;
 use super::payload::{Side, wamid};
@@ -72,6 +75,7 @@ struct Service {
     reporting: Mutex<Option<(Courier, Receipts)>>,
     marked_read: AtomicU64,
     typing: AtomicU64,
+    elsewhere: elsewhere::Calls,
     addr: SocketAddr,
     lenient: AtomicBool,
 }
@@ -102,6 +106,7 @@ impl Graph {
             reporting: Mutex::new(None),
             marked_read: AtomicU64::new(0),
             typing: AtomicU64::new(0),
+            elsewhere: elsewhere::Calls::default(),
             addr: port.addr(),
             lenient: AtomicBool::new(false),
         });
@@ -208,6 +213,12 @@ impl Graph {
         self.0.service.typing.load(Ordering::SeqCst)
     }
 
+    /// Calls so far that were about no message: media that went up or down, and what is unknown
+    /// here, which is answered so.
+    pub fn elsewhere(&self) -> Vec<Elsewhere> {
+        self.0.service.elsewhere.all()
+    }
+
     /// Waits until the sends are as wanted, looking after each one.
     ///
     /// # Errors
@@ -234,7 +245,9 @@ impl Graph {
 fn router(service: &Arc<Service>) -> Router {
     Router::new()
         .route("/{version}/{number}/messages", post(messages))
-        .fallback(lenient::elsewhere)
+        .route("/{version}/{number}/media", post(other::media_up))
+        .route("/media/{length}", get(other::media_down))
+        .fallback(other::any)
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .with_state(Arc::clone(service))
 }
@@ -523,7 +536,7 @@ impl Refusal {
             http: 404,
             code: 100,
             message: "Unsupported request",
-            details: "The simulator knows POST /{version}/{number}/messages only.",
+            details: "The simulator knows messages and media only.",
         }
     }
 

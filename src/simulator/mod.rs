@@ -10,6 +10,7 @@ pub mod ai;
 pub mod bot;
 pub mod checker;
 pub mod courier;
+pub mod elsewhere;
 pub mod faults;
 pub mod gate;
 pub mod graph;

@@ -10,14 +10,17 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
+use crate::model::bot_send::Told;
 use crate::model::thread::{Access, Completion};
 use crate::model::{
-    Answer, Attempt, ContactId, ConversationId, DeliveryId, Event, EventKey, EventKind, Lease,
-    NodeId, NumberId, OutgoingId, OutgoingState, StoreId, ThreadId, Timestamp, TurnId,
+    BotSendId, ConversationId, EventKey, Lease, NodeId, NumberId, OutgoingId, OutgoingState,
+    StoreId, ThreadId,
 };
 
+mod bot_sends;
 #[cfg(test)]
 mod conformance;
+mod deliveries;
 mod evidence;
 mod listing;
 mod membership;
@@ -26,12 +29,22 @@ mod retention;
 mod sending;
 pub mod sqlite;
 mod threads;
+mod turns;
 
+pub use bot_sends::{BOT_SENDS_MAX, Fate, Heard, SendWhen, Stage, Staged, TurnRun};
+pub use deliveries::{
+    ARRIVAL_LOG_MAX, Answered, Appended, AppendedEvent, ArrivalRecord, Arrivals, Delivery,
+    FailedArrival, Verdict,
+};
 pub use listing::{DeadKind, DeadLetter, OutgoingRecord};
 pub use membership::{Membership, Timing};
 pub use retention::{KEPT_LOOK_EVERY, PARKED_AGE_MAX, PruneRequest, Pruned};
 pub use sending::{KeepSends, SendRequest, SendResult, Sending, Sends, Settle};
 pub use threads::{Named, OrphanRecord, PAST_THREADS_MAX, ThreadClaim, ThreadRecord, Whose};
+
+pub use turns::{
+    ClaimRequest, Claimed, ClaimedTurn, Finish, Policy, Release, StoredMessage, TurnEnd, Written,
+};
 
 /// A store, shared by all stages of a process.
 pub type SharedStore = Arc<dyn Store>;
@@ -52,6 +65,9 @@ pub trait Store: Send + Sync {
 
     /// A channel that changes whenever an outgoing may have become due. Only a hint.
     fn sends_changed(&self) -> watch::Receiver<u64>;
+
+    /// A channel that changes whenever what became of a send may have become known. Only a hint.
+    fn sends_settled(&self) -> watch::Receiver<u64>;
 
     /// A channel that changes whenever a thread may have become known, or the right to make one
     /// free. Only a hint.
@@ -142,6 +158,32 @@ pub trait Store: Send + Sync {
         unsure_wait: Duration,
     ) -> Result<Vec<OutgoingId>, StoreError>;
 
+    // What bots send by themselves --------------------------------------------------------------
+
+    /// Puts on record what a bot asks to send, and into the outbox if it is new: in its turn, if
+    /// one of its conversation has begun, and for a while after; what an earlier attempt of that
+    /// turn has asked for already is not sent again. A person who is not known yet is made.
+    /// Durable when it returns.
+    ///
+    /// Where it is held until its turn ends, [`Store::finish`] puts it into the outbox, and a
+    /// turn that fails drops it.
+    ///
+    /// `None`: the turn has asked for [`BOT_SENDS_MAX`] already.
+    async fn stage(&self, stage: Stage) -> Result<Option<Staged>, StoreError>;
+
+    /// Records what the caller of a send was told. May be lost in a crash, when the caller may
+    /// indeed not have heard it.
+    async fn told(&self, id: BotSendId, told: Told) -> Result<(), StoreError>;
+
+    /// Links a phone number that a bot has dialled to the one that Meta took it for: both name
+    /// the same person from now on.
+    async fn link_dialled(
+        &self,
+        number: NumberId,
+        dialled: String,
+        wa_id: String,
+    ) -> Result<(), StoreError>;
+
     // AI threads -------------------------------------------------------------------------------
 
     /// Asks for the thread of a conversation, or for the right to make it: given to one at a time,
@@ -201,6 +243,12 @@ pub trait Store: Send + Sync {
         after: Option<OutgoingId>,
         limit: u32,
     ) -> Result<Vec<OutgoingRecord>, StoreError>;
+
+    /// How each of these stands, in their order.
+    async fn fates(&self, ids: Vec<BotSendId>) -> Result<Vec<Fate>, StoreError>;
+
+    /// Of these attempts of turns, those that have asked to send something.
+    async fn heard(&self, runs: Vec<TurnRun>) -> Result<Vec<Heard>, StoreError>;
 
     /// How often an event has arrived, and the last arrivals; `None` if it never has.
     async fn arrivals(&self, key: EventKey) -> Result<Option<Arrivals>, StoreError>;
@@ -285,207 +333,6 @@ pub struct Reaped {
     pub unsure: u64,
 }
 
-/// One delivery, decoded.
-#[derive(Debug, Clone)]
-pub struct Delivery {
-    /// Its id.
-    pub id: DeliveryId,
-    /// When its head arrived.
-    pub at: Timestamp,
-    /// All its events.
-    pub events: Vec<Event>,
-    /// Earlier arrivals of these events that we could not store and answered with a failure.
-    pub failed_before: Vec<FailedArrival>,
-}
-
-impl Delivery {
-    /// The same as if none of its events had ever come before.
-    fn with_fresh_keys(&self) -> Self {
-        let mut fresh = self.clone();
-        for (place, event) in fresh.events.iter_mut().enumerate() {
-            let arrival = [self.id.0.to_le_bytes(), (place as u64).to_le_bytes()];
-            event.key = EventKey::derive(&[&event.key.0, &arrival[0], &arrival[1]]);
-        }
-        fresh.failed_before.clear();
-        fresh
-    }
-}
-
-/// An arrival that was answered with a failure, so that nothing of it was stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FailedArrival {
-    /// The event.
-    pub key: EventKey,
-    /// When.
-    pub at: Timestamp,
-    /// What was answered.
-    pub answer: Answer,
-}
-
-/// What became of a delivery's events, in their order.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Appended {
-    /// One per event.
-    pub events: Vec<AppendedEvent>,
-}
-
-/// What became of one event.
-#[derive(Debug, Clone, PartialEq)]
-pub struct AppendedEvent {
-    /// The event.
-    pub key: EventKey,
-    /// Its kind.
-    pub kind: EventKind,
-    /// New, or seen before.
-    pub verdict: Verdict,
-    /// Where a new message was put.
-    pub place: Option<(ConversationId, i64)>,
-    /// The outgoing a new receipt was merged into.
-    pub outgoing: Option<OutgoingId>,
-    /// Two contacts claim the aliases of this message; it went to the one of its user id.
-    pub collision: bool,
-}
-
-/// Whether an event was new.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// It was stored now.
-    Accepted,
-    /// It was stored before.
-    Duplicate {
-        /// Arrivals so far, this one included.
-        count: i64,
-        /// Since the arrival before.
-        gap: Duration,
-        /// What that one was answered, where known.
-        previous: Option<Answer>,
-        /// Whether that one came in a delivery with another number of events.
-        rebatched: bool,
-    },
-}
-
-/// What a delivery was answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Answered {
-    /// The delivery.
-    pub delivery: DeliveryId,
-    /// When its head arrived.
-    pub at: Timestamp,
-    /// How many events it held.
-    pub events: usize,
-    /// The answer.
-    pub answer: Answer,
-}
-
-/// Which messages one turn takes. More policies come; each is a rule for the frozen set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Policy {
-    /// One message a turn.
-    Queue,
-}
-
-/// A request for work.
-#[derive(Debug, Clone, Copy)]
-pub struct ClaimRequest {
-    /// Who asks.
-    pub node: NodeId,
-    /// The mark under which the answer is expected.
-    pub token: ClaimToken,
-    /// At most so many conversations.
-    pub limit: u32,
-    /// What one turn takes.
-    pub policy: Policy,
-}
-
-/// The answer to a [`ClaimRequest`].
-#[derive(Debug, Default)]
-pub struct Claimed {
-    /// The turns, oldest due first.
-    pub turns: Vec<ClaimedTurn>,
-    /// How long until the next conversation becomes due; zero if more are due now.
-    pub next_due: Option<Duration>,
-}
-
-/// One conversation, claimed, and the messages of its turn.
-#[derive(Debug, Clone)]
-pub struct ClaimedTurn {
-    /// The right to finish it.
-    pub lease: Lease,
-    /// The turn.
-    pub id: TurnId,
-    /// The number.
-    pub number: NumberId,
-    /// The contact.
-    pub contact: ContactId,
-    /// The attempt, this one included.
-    pub attempt: Attempt,
-    /// Whether nothing of the conversation was handled before.
-    pub is_new: bool,
-    /// For how long the turn has waited for something that is down, if it does.
-    pub unavailable_for: Option<Duration>,
-    /// What the last attempt failed with.
-    pub last_error: Option<String>,
-    /// The messages, in order; never empty.
-    pub messages: Vec<StoredMessage>,
-}
-
-/// A message as it was appended.
-#[derive(Debug, Clone)]
-pub struct StoredMessage {
-    /// Its place in the conversation.
-    pub seq: i64,
-    /// The event it came as.
-    pub key: EventKey,
-    /// When its first delivery arrived.
-    pub received_at: Timestamp,
-    /// A whole webhook body in Meta's shape that holds only this message.
-    pub envelope: String,
-}
-
-/// How a turn ended.
-#[derive(Debug, Clone)]
-pub struct Finish {
-    /// The last message it consumed.
-    pub seq_last: i64,
-    /// How.
-    pub end: TurnEnd,
-    /// When its handler was first called in this attempt.
-    pub started_at: Timestamp,
-}
-
-/// The three ways in which a turn ends.
-#[derive(Debug, Clone, PartialEq)]
-pub enum TurnEnd {
-    /// Answered: Graph message bodies without recipient, in order.
-    Reply(Vec<String>),
-    /// Deliberately not answered.
-    Silence,
-    /// A dead letter, with its reason.
-    Dead(String),
-}
-
-/// How a conversation is given back.
-#[derive(Debug, Clone)]
-pub struct Release {
-    /// Not to be claimed before this has passed.
-    pub wait: Duration,
-    /// Whether the attempt counts.
-    pub counts: bool,
-    /// Whether what the turn needs is down.
-    pub unavailable: bool,
-    /// Why; `None` when nothing went wrong (drain).
-    pub error: Option<String>,
-}
-
-/// The answer to a write under a lease.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Written {
-    /// It was written, now or by an earlier try of the same write.
-    Done,
-    /// The lease is no longer valid: nothing was written. The design working, not an error.
-    Fenced,
-}
-
 /// What waits.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Backlog {
@@ -536,33 +383,6 @@ impl WaitReason {
             Self::Worker => "worker",
         }
     }
-}
-
-/// The arrivals of one event.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Arrivals {
-    /// How many.
-    pub count: i64,
-    /// The first.
-    pub first_at: Timestamp,
-    /// The last.
-    pub last_at: Timestamp,
-    /// The last of them, oldest first, at most [`ARRIVAL_LOG_MAX`].
-    pub log: Vec<ArrivalRecord>,
-}
-
-/// How many arrivals of one event are remembered one by one.
-pub const ARRIVAL_LOG_MAX: i64 = 32;
-
-/// One remembered arrival.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ArrivalRecord {
-    /// When.
-    pub at: Timestamp,
-    /// In which delivery.
-    pub delivery: Option<DeliveryId>,
-    /// What we answered, where known.
-    pub answer: Option<Answer>,
 }
 
 /// How commits went.

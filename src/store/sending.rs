@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{
-    Attempt, ConversationId, NodeId, NumberId, OutgoingId, Recipient, Tag, TurnId, Wamid,
+    Attempt, ConversationId, GraphAnswer, NodeId, NumberId, OutgoingId, Recipient, Tag, TurnId,
+    Wamid,
 };
 
 /// Says whether a node knows of a send, by outgoing and attempt; see
@@ -54,8 +55,10 @@ pub struct Sending {
     pub body: String,
     /// How long ago it entered the outbox.
     pub age: Duration,
-    /// The turn that decided it.
+    /// The turn that decided it; of `seq` 0, if a bot has sent it outside of any.
     pub turn: TurnId,
+    /// Whether a bot has sent it by itself, and may want to know what Meta says.
+    pub is_bots: bool,
 }
 
 /// What became of one send.
@@ -67,6 +70,8 @@ pub struct Settle {
     pub attempt: Attempt,
     /// What is known.
     pub result: SendResult,
+    /// What Meta answered, where a bot may want to know it.
+    pub answer: Option<GraphAnswer>,
 }
 
 /// The sender's conclusion from Meta's answer.

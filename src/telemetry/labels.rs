@@ -82,3 +82,31 @@ words!(
         Unsure = "unsure",
     }
 );
+words!(
+    /// What a bot's request to send was taken for.
+    BotSendVerdict {
+        /// A new message.
+        New = "new",
+        /// The same request once more.
+        Joined = "joined",
+        /// What an earlier attempt of the turn has asked for.
+        Repeated = "repeated",
+        /// Other words, at a place that an earlier attempt has filled.
+        Diverged = "diverged",
+    }
+);
+words!(
+    /// What a bot's request to send was answered.
+    BotSendAnswer {
+        /// Meta's own id of the message.
+        Accepted = "accepted",
+        /// A refusal, Meta's own or one for what will never go out.
+        Refused = "refused",
+        /// An id of ours: Meta's was not known in time.
+        OwnId = "own_id",
+        /// That it can't be done: the request was wrong, or the ledger did not answer.
+        Failed = "failed",
+        /// Nothing: the caller had hung up.
+        Unheard = "nothing",
+    }
+);

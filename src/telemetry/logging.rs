@@ -32,7 +32,10 @@ pub const FIELDS: &[(&str, &str)] = &[
     ("latency_ms", "how long that took, in milliseconds"),
     ("event.key", "the event, equal across redeliveries"),
     ("event.kind", "message, status or notice"),
-    ("verdict", "accepted, duplicate or rejected"),
+    (
+        "verdict",
+        "accepted, duplicate or rejected; of a bot's send: new, joined, repeated or diverged",
+    ),
     (
         "arrival.count",
         "how often the event has arrived, this time included",
@@ -70,6 +73,11 @@ pub const FIELDS: &[(&str, &str)] = &[
     ),
     ("outgoing.id", "one message to send"),
     ("outgoing.attempt", "its attempt, from 1"),
+    ("bot_send.id", "one message that a bot has asked to send"),
+    (
+        "told",
+        "what the caller heard of it: accepted, refused, own_id, failed or nothing",
+    ),
     (
         "send.result",
         "accepted, retry, paused, refused or unsure: what became of the call to Meta",

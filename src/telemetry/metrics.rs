@@ -16,7 +16,10 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 
-use super::labels::{DeadLetterKind, EventVerdict, FencedWrite, SentResult, TurnResult};
+use super::labels::{
+    BotSendAnswer, BotSendVerdict, DeadLetterKind, EventVerdict, FencedWrite, SentResult,
+    TurnResult,
+};
 use crate::model::{Cause, EventKind};
 
 /// Every metric: its name and what it shows.
@@ -77,6 +80,22 @@ pub const ALL: &[(&str, &str)] = &[
         "Calls to Meta that send a message, by what became of them",
     ),
     ("hapax_send_seconds", "How long such a call took"),
+    (
+        "hapax_bot_sends_total",
+        "Sends that bots asked for, by what they were taken for",
+    ),
+    (
+        "hapax_bot_send_answers_total",
+        "Such requests, by what they were answered",
+    ),
+    (
+        "hapax_bot_send_answer_seconds",
+        "From such a request to its answer",
+    ),
+    (
+        "hapax_bot_sends_late_total",
+        "Such requests that came after the bot's 2xx had ended their turn",
+    ),
     ("hapax_dead_letters_total", "Dead letters made, by kind"),
     (
         "hapax_pruned_events_total",
@@ -147,6 +166,8 @@ label!(ByOutcome { outcome: &'static str });
 label!(ByResult { result: &'static str });
 label!(ByWrite { write: &'static str });
 label!(ByKind { kind: &'static str });
+label!(OfSend { verdict: &'static str });
+label!(OfAnswer { answer: &'static str });
 label!(ByReason { reason: &'static str });
 
 type Level = Gauge<i64>;
@@ -171,6 +192,10 @@ struct Series {
     fenced: Family<ByWrite, Counter>,
     sends: Family<ByResult, Counter>,
     send: Histogram,
+    bot_sends: Family<OfSend, Counter>,
+    bot_send_answers: Family<OfAnswer, Counter>,
+    bot_send_answer: Histogram,
+    bot_sends_late: Counter,
     dead_letters: Family<ByKind, Counter>,
     pruned_events: Counter,
     pruned_payloads: Counter,
@@ -225,6 +250,13 @@ impl Metrics {
             fenced: names.add("hapax_fenced_total", Family::default()),
             sends: names.add("hapax_sends_total", Family::default()),
             send: names.add("hapax_send_seconds", Histogram::new(SEND_BUCKETS)),
+            bot_sends: names.add("hapax_bot_sends_total", Family::default()),
+            bot_send_answers: names.add("hapax_bot_send_answers_total", Family::default()),
+            bot_send_answer: names.add(
+                "hapax_bot_send_answer_seconds",
+                Histogram::new(SEND_BUCKETS),
+            ),
+            bot_sends_late: names.add("hapax_bot_sends_late_total", Counter::default()),
             dead_letters: names.add("hapax_dead_letters_total", Family::default()),
             pruned_events: names.add("hapax_pruned_events_total", Counter::default()),
             pruned_payloads: names.add("hapax_pruned_payloads_total", Counter::default()),
@@ -286,6 +318,25 @@ impl Metrics {
         };
         self.0.sends.get_or_create(&labels).inc();
         self.0.send.observe(took.as_secs_f64());
+    }
+
+    /// A bot has asked to send.
+    pub fn bot_send(&self, verdict: BotSendVerdict) {
+        let verdict = verdict.as_str();
+        self.0.bot_sends.get_or_create(&OfSend { verdict }).inc();
+    }
+
+    /// Such a request was answered after `took`.
+    pub fn bot_send_answer(&self, answer: BotSendAnswer, took: Duration) {
+        let answer = answer.as_str();
+        let answers = &self.0.bot_send_answers;
+        answers.get_or_create(&OfAnswer { answer }).inc();
+        self.0.bot_send_answer.observe(took.as_secs_f64());
+    }
+
+    /// Such a request came after the end of its turn.
+    pub fn bot_send_late(&self) {
+        self.0.bot_sends_late.inc();
     }
 
     /// A dead letter was made.
@@ -393,6 +444,14 @@ impl Series {
         for result in SentResult::ALL {
             let result = result.as_str();
             let _ = self.sends.get_or_create(&ByResult { result });
+        }
+        for verdict in BotSendVerdict::ALL {
+            let verdict = verdict.as_str();
+            let _ = self.bot_sends.get_or_create(&OfSend { verdict });
+        }
+        for answer in BotSendAnswer::ALL {
+            let answer = answer.as_str();
+            let _ = self.bot_send_answers.get_or_create(&OfAnswer { answer });
         }
         for kind in DeadLetterKind::ALL {
             let kind = kind.as_str();

@@ -8,6 +8,9 @@ mod labels;
 pub mod logging;
 pub mod metrics;
 
-pub use labels::{DeadLetterKind, EventVerdict, FencedWrite, SentResult, TurnResult};
+pub use labels::{
+    BotSendAnswer, BotSendVerdict, DeadLetterKind, EventVerdict, FencedWrite, SentResult,
+    TurnResult,
+};
 pub use logging::{LogError, LogFormat, install_panic_hook};
 pub use metrics::{Metrics, Waiting};

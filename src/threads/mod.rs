@@ -17,7 +17,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use axum::{Json, Router};
 use subtle::ConstantTimeEq;
 use tokio::sync::Semaphore;
@@ -67,7 +67,7 @@ struct Threads {
     places: Semaphore,
 }
 
-/// What the bot's listener serves: threads, and nothing else.
+/// What the bot's listener serves below `/v1`: threads, and nothing else.
 pub fn router(parts: ThreadParts, settings: ThreadSettings) -> Router {
     let threads = Arc::new(Threads {
         parts,
@@ -80,7 +80,8 @@ pub fn router(parts: ThreadParts, settings: ThreadSettings) -> Router {
         .route("/v1/threads/{number}/{contact}", one)
         .route("/v1/threads/{number}/{contact}/complete", post(complete))
         .method_not_allowed_fallback(async || Refusal::method())
-        .fallback(async || Refusal::nothing_here())
+        .route("/v1", any(async || Refusal::nothing_here()))
+        .route("/v1/{*other}", any(async || Refusal::nothing_here()))
         .layer(middleware::from_fn_with_state(Arc::clone(&threads), admit))
         .with_state(threads)
 }

@@ -194,7 +194,8 @@ async fn what_cannot_be_meant_is_refused_in_words() {
         ("PATCH", ANN, "", 405, "wrong_method"),
         ("PUT", "/v1/threads/orphans", "", 405, "wrong_method"),
         ("GET", "/v1/threads/orphans?limit=0", "", 400, "wrong_query"),
-        ("GET", "/v2/threads", "", 404, "not_found"),
+        ("GET", "/v1/elsewhere", "", 404, "not_found"),
+        ("GET", "/v1/threads/100", "", 404, "not_found"),
         ("POST", &complete, "", 400, "wrong_body"),
         (
             "POST",

@@ -12,7 +12,7 @@ use crate::model::Reply;
 pub const TEXT_CHARS_MAX: usize = 4096;
 
 /// The types of message that can be sent, each with an object (or array) of its own name.
-const TYPES: [&str; 11] = [
+pub(super) const TYPES: [&str; 11] = [
     "text",
     "image",
     "audio",

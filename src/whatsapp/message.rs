@@ -2,12 +2,13 @@
 //!
 //! Never fails: what cannot be read is absent, and the raw element is always there.
 
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::decode::phone;
 use super::json::{self, Object};
 use super::kind;
-use crate::model::{EventKey, Media, Message};
+use crate::model::{Attempt, EventKey, Media, Message};
 
 /// The types whose object is an attachment.
 const MEDIA: [&str; 5] = ["image", "video", "audio", "document", "sticker"];
@@ -30,6 +31,37 @@ pub fn parse(key: EventKey, envelope: String) -> Message {
         raw,
         envelope,
         ..read
+    }
+}
+
+/// What stands between a message's id and the number of the attempt, in an id of ours. It is no
+/// sign of base64, which Meta's ids are written in.
+const ATTEMPT: char = '~';
+
+/// The envelope with another id for its message, made from Meta's and the attempt.
+pub fn renamed(envelope: &str, id: &str, attempt: Attempt) -> String {
+    let Ok(mut body) = serde_json::from_str::<Value>(envelope) else {
+        return envelope.to_owned();
+    };
+    let place = "/entry/0/changes/0/value/messages/0/id";
+    match body.pointer_mut(place) {
+        Some(found) if found.as_str() == Some(id) => {
+            *found = Value::from(format!("{id}{ATTEMPT}{attempt}"));
+            body.to_string()
+        }
+        _ => envelope.to_owned(),
+    }
+}
+
+/// Meta's id of a message, whether it is that or one made from it by [`renamed`].
+pub fn original_id(id: &str) -> &str {
+    match id.rsplit_once(ATTEMPT) {
+        Some((original, attempt))
+            if !attempt.is_empty() && attempt.bytes().all(|byte| byte.is_ascii_digit()) =>
+        {
+            original
+        }
+        _ => id,
     }
 }
 
@@ -181,6 +213,29 @@ mod tests {
             assert_eq!(flat.remove(name), Some(json!(constant)), "{name}");
         }
         assert_eq!(&Value::Object(flat.clone()), expected);
+    }
+
+    #[test]
+    fn a_message_gets_another_id_and_its_own_is_found_again() {
+        let envelope = |id: &str| {
+            let messages = json!([{"id": id, "from": "4915", "context": {"id": "wamid.a/b="}}]);
+            let changes = json!([{"field": "messages", "value": {"messages": messages}}]);
+            json!({"entry": [{"changes": changes}]})
+        };
+        // As Meta may write a slash.
+        let written = envelope("wamid.a/b=").to_string().replace('/', "\\/");
+        let renamed = renamed(&written, "wamid.a/b=", 3);
+        let renamed: Value = serde_json::from_str(&renamed).unwrap();
+        assert_eq!(
+            renamed,
+            envelope("wamid.a/b=~3"),
+            "and what it answers keeps its own"
+        );
+        assert_eq!(original_id("wamid.a/b=~3"), "wamid.a/b=");
+        for id in ["wamid.a/b=", "", "~", "a~", "a~b"] {
+            assert_eq!(original_id(id), id);
+        }
+        assert_eq!(super::renamed("{}", "x", 2), "{}");
     }
 
     #[test]

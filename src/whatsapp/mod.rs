@@ -3,6 +3,7 @@
 //!
 //! Outside this module nobody reads or writes Meta's JSON. Inside it nobody knows the ledger.
 
+pub mod asked;
 pub mod compose;
 pub mod decode;
 pub mod graph;
@@ -10,10 +11,13 @@ pub mod handshake;
 mod json;
 mod kind;
 pub mod message;
+pub mod minted;
+pub mod passage;
 pub mod signature;
+pub mod told;
 
 pub use compose::{ComposeError, bodies};
 pub use decode::{decode, person};
-pub use graph::{Graph, GraphError, GraphSettings, NotMarked};
+pub use graph::{Graph, GraphError, GraphSettings, NotMarked, Sent};
 pub use handshake::{Handshake, VerifyTokens};
 pub use signature::AppSecrets;

@@ -43,7 +43,7 @@ impl RetryPolicy {
                 Ok(bodies) => Conclusion::Finish(TurnEnd::Reply(bodies)),
                 Err(reason) => self.after_failure(reason, None, of),
             },
-            Outcome::Silence => Conclusion::Finish(TurnEnd::Silence),
+            Outcome::Silence | Outcome::Acknowledged => Conclusion::Finish(TurnEnd::Silence),
             Outcome::Discard { reason } => Conclusion::Finish(TurnEnd::Dead(reason)),
             Outcome::Retry {
                 reason,

@@ -3,6 +3,7 @@
 
 mod conclude;
 mod held;
+mod replies;
 mod run;
 
 use std::sync::Arc;
@@ -10,11 +11,13 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::{error, warn};
 
 pub use self::conclude::RetryPolicy;
 use self::held::Held;
+pub use self::replies::{NoReply, ReplyPolicy};
+use self::replies::{Replies, WAITING_MAX};
 use crate::clock::Clock;
 use crate::model::Handler;
 use crate::store::{
@@ -34,6 +37,8 @@ pub struct WorkerSettings {
     pub deadline: Duration,
     /// When to try again, and when to stop.
     pub retry: RetryPolicy,
+    /// When a turn is done that its bot has acknowledged; `None`: at once.
+    pub reply: Option<ReplyPolicy>,
     /// Whether a turn's first attempt marks its last message as read and shows "typing".
     pub mark_read: bool,
     /// How often what the store says is held is compared with what is known here.
@@ -61,6 +66,8 @@ pub struct Worker {
     parts: WorkerParts,
     settings: WorkerSettings,
     held: Arc<Held>,
+    replies: Replies,
+    waiting: Arc<Semaphore>,
 }
 
 /// The longest wait between two looks: bounds what a lost wake-up can cost.
@@ -77,6 +84,8 @@ impl Worker {
             parts,
             settings,
             held: Arc::new(Held::default()),
+            replies: Replies::new(),
+            waiting: Arc::new(Semaphore::new(WAITING_MAX)),
         })
     }
 
@@ -85,6 +94,7 @@ impl Worker {
     pub async fn run(self: Arc<Self>, stop: CancellationToken, cut: CancellationToken) {
         let slots = Arc::new(Semaphore::new(self.settings.concurrency));
         let turns = TaskTracker::new();
+        let _looking = self.look_for_replies();
         let mut changed = self.parts.store.turns_changed();
         while let Some(permits) = take_slots(&slots, &stop).await {
             // Registered before the look, so that nothing appended after it is missed.
@@ -115,6 +125,17 @@ impl Worker {
         }
         turns.close();
         turns.wait().await;
+    }
+
+    /// Looks, until the handle is dropped, for what bots send that have only acknowledged a turn.
+    fn look_for_replies(self: &Arc<Self>) -> Option<AbortOnDropHandle<()>> {
+        self.settings.reply?;
+        let worker = Arc::clone(self);
+        let looking = async move {
+            let parts = &worker.parts;
+            worker.replies.look(&parts.store, &parts.clock).await;
+        };
+        Some(AbortOnDropHandle::new(tokio::spawn(looking)))
     }
 
     /// Frees, again and again until `stop`, what a claim with a lost answer has taken.
@@ -160,9 +181,8 @@ impl Worker {
         let cut = cut.clone();
         turns.spawn(async move {
             let lease = claimed.lease;
-            worker.run_turn(claimed, cut).await;
+            worker.run_turn(claimed, cut, permit).await;
             worker.held.forget(lease);
-            drop(permit);
         });
     }
 }

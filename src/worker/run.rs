@@ -3,15 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
 use super::Worker;
 use super::conclude::{Circumstances, Conclusion};
+use super::replies::Reply;
 use crate::crash_point::{self, Point};
 use crate::model::{EventKey, Outcome, Timestamp, Turn, Wamid};
-use crate::store::{ClaimedTurn, Finish, Release, StoreError, TurnEnd, Written};
+use crate::store::{ClaimedTurn, Finish, Release, StoreError, TurnEnd, TurnRun, Written};
 use crate::telemetry::{DeadLetterKind, FencedWrite, TurnResult};
 use crate::whatsapp;
 
@@ -23,13 +25,20 @@ const DEADLINE_GRACE: Duration = Duration::from_millis(500);
 const WRITE_PAUSE: Duration = Duration::from_millis(200);
 
 /// What the handler came to, or that it was stopped.
+#[derive(PartialEq)]
 enum Called {
     Decided(Outcome),
     Cut,
 }
 
 impl Worker {
-    pub(super) async fn run_turn(&self, claimed: ClaimedTurn, cut: CancellationToken) {
+    /// Holds `slot` as long as the handler works.
+    pub(super) async fn run_turn(
+        &self,
+        claimed: ClaimedTurn,
+        cut: CancellationToken,
+        slot: OwnedSemaphorePermit,
+    ) {
         let started_at = self.parts.clock.now();
         if self.settings.retry.is_exhausted(claimed.attempt) {
             return self.bury(&claimed, started_at).await;
@@ -46,6 +55,7 @@ impl Worker {
         crash_point::pass(Point::BeforeHandle);
         let called = self.call(&turn, &cut).await;
         crash_point::pass(Point::AfterHandle);
+        let called = self.await_reply(&claimed, called, &cut, slot).await;
         let took = self.parts.clock.boottime().saturating_sub(clocked);
         let (word, conclusion) = self.conclude(&claimed, called);
         let written = self.write(&claimed, &conclusion, started_at).await;
@@ -102,6 +112,64 @@ impl Worker {
                 Err(_) => Outcome::failed(format!("the handler took over {deadline:?}")),
             }),
             () = cut.cancelled() => Called::Cut,
+        }
+    }
+
+    /// A bot that has acknowledged the turn may take its time until it sends, if the settings say
+    /// so. The conversation stays closed meanwhile, and the slot is somebody else's.
+    async fn await_reply(
+        &self,
+        claimed: &ClaimedTurn,
+        called: Called,
+        cut: &CancellationToken,
+        slot: OwnedSemaphorePermit,
+    ) -> Called {
+        if called != Called::Decided(Outcome::Acknowledged) {
+            return called;
+        }
+        let Some(policy) = &self.settings.reply else {
+            self.notice_swallowed(claimed).await;
+            return called;
+        };
+        // Without a place to wait in, it waits in its slot.
+        let _place = match Arc::clone(&self.waiting).try_acquire_owned() {
+            Ok(place) => {
+                drop(slot);
+                place
+            }
+            Err(_) => slot,
+        };
+        let run = TurnRun {
+            turn: claimed.id,
+            epoch: claimed.lease.epoch,
+        };
+        let waited = self.replies.wait_for(run, policy, &self.parts.clock, cut);
+        match waited.await {
+            Reply::Seen => called,
+            Reply::Cut => Called::Cut,
+            Reply::None if self.has_sent(claimed).await => called,
+            Reply::None => Called::Decided(policy.without_reply()),
+        }
+    }
+
+    /// Whether the bot has sent something for this turn, in whatever attempt. Where the store
+    /// can't say, it has not.
+    async fn has_sent(&self, claimed: &ClaimedTurn) -> bool {
+        let any = TurnRun {
+            turn: claimed.id,
+            epoch: 0,
+        };
+        let heard = self.parts.store.heard(vec![any]).await;
+        heard.is_ok_and(|heard| !heard.is_empty())
+    }
+
+    /// A bot that notes a message before it works on it takes the second attempt for a duplicate.
+    async fn notice_swallowed(&self, claimed: &ClaimedTurn) {
+        if claimed.attempt > 1 && !self.has_sent(claimed).await {
+            warn!(conversation.id = %claimed.lease.conversation, turn.id = %claimed.id,
+                  turn.attempt = claimed.attempt,
+                  "the bot has taken a message that it had failed on, and sent nothing: if it keeps \
+                   a list of message ids, set forward.retry_id = \"fresh\"");
         }
     }
 

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use hapax::async_trait;
 use hapax::handler::Echo;
+use hapax::model::bot_send::Told;
 use hapax::model::thread::{Access, Completion};
 use hapax::model::{
-    Backoff, ConversationId, EventKey, Lease, NodeId, OutgoingId, OutgoingState, Secret, StoreId,
-    ThreadId,
+    Backoff, BotSendId, ConversationId, EventKey, Lease, NodeId, NumberId, OutgoingId,
+    OutgoingState, Secret, StoreId, ThreadId,
 };
 use hapax::sender::{SendPolicy, Sender, SenderParts, SenderSettings};
 use hapax::simulator::Gate;
@@ -22,9 +23,9 @@ use hapax::simulator::seed::Draw;
 use hapax::store::sqlite::{SqliteSettings, SqliteStore};
 use hapax::store::{
     Answered, Appended, Arrivals, Backlog, ClaimRequest, Claimed, Commits, DeadLetter, Delivery,
-    Finish, Keep, KeepSends, Membership, OrphanRecord, OutgoingRecord, Policy, PruneRequest,
-    Pruned, Reaped, Release, Renewal, SendRequest, Sends, Settle, SharedStore, Store, StoreError,
-    ThreadClaim, ThreadRecord, Timing, Whose, Written,
+    Fate, Finish, Heard, Keep, KeepSends, Membership, OrphanRecord, OutgoingRecord, Policy,
+    PruneRequest, Pruned, Reaped, Release, Renewal, SendRequest, Sends, Settle, SharedStore, Stage,
+    Staged, Store, StoreError, ThreadClaim, ThreadRecord, Timing, TurnRun, Whose, Written,
 };
 use hapax::telemetry::Metrics;
 use hapax::whatsapp::{Graph, GraphSettings, decode};
@@ -143,6 +144,35 @@ impl Store for Faulty {
         unsure_wait: Duration,
     ) -> Result<Vec<OutgoingId>, StoreError> {
         self.store.expire_unsure(healthy, unsure_wait).await
+    }
+
+    fn sends_settled(&self) -> watch::Receiver<u64> {
+        self.store.sends_settled()
+    }
+
+    async fn stage(&self, stage: Stage) -> Result<Option<Staged>, StoreError> {
+        self.store.stage(stage).await
+    }
+
+    async fn fates(&self, ids: Vec<BotSendId>) -> Result<Vec<Fate>, StoreError> {
+        self.store.fates(ids).await
+    }
+
+    async fn told(&self, id: BotSendId, told: Told) -> Result<(), StoreError> {
+        self.store.told(id, told).await
+    }
+
+    async fn heard(&self, runs: Vec<TurnRun>) -> Result<Vec<Heard>, StoreError> {
+        self.store.heard(runs).await
+    }
+
+    async fn link_dialled(
+        &self,
+        number: NumberId,
+        dialled: String,
+        wa_id: String,
+    ) -> Result<(), StoreError> {
+        self.store.link_dialled(number, dialled, wa_id).await
     }
 
     async fn claim_thread(
@@ -288,6 +318,7 @@ impl Process {
                 unavailable_max: NEVER,
                 unavailable_wait_max: SOON,
             },
+            reply: None,
             mark_read: false,
             tend_every: SOON,
         };

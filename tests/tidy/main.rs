@@ -18,7 +18,7 @@ use self::project::{found, mentions, pages, quoted, read, root, sources};
 use self::source::Source;
 
 /// Every top-level module and its level. A module imports modules of a lower level only.
-const LEVELS: [(&str, u8); 20] = [
+const LEVELS: [(&str, u8); 21] = [
     ("model", 0),
     ("clock", 1),
     ("crash_point", 1),
@@ -29,6 +29,7 @@ const LEVELS: [(&str, u8); 20] = [
     ("handler", 3),
     ("proxy", 3),
     ("store", 3),
+    ("egress", 4),
     ("ingress", 4),
     ("janitor", 4),
     ("sender", 4),

@@ -79,13 +79,16 @@ async fn crash(point: Point, setup: &Setup, seed: u64) -> Result<Crash, String> 
     crash.ok_or_else(|| "no run".to_owned())
 }
 
-/// Whether a point is passed only where a bot asks for AI threads, which none does in a rehearsal.
+/// Whether a point is passed only where a bot sends by itself or asks for AI threads, which none
+/// does in a rehearsal.
 const fn is_elsewhere(point: Point) -> bool {
-    use Method::{ClaimThread, CompleteThread, ForgetThread};
+    use Method::{ClaimThread, CompleteThread, ForgetThread, LinkDialled, Stage, Told};
+    let (Point::BeforeCommit(method) | Point::AfterCommit(method)) = point else {
+        return false;
+    };
     matches!(
-        point,
-        Point::BeforeCommit(ClaimThread | CompleteThread | ForgetThread)
-            | Point::AfterCommit(ClaimThread | CompleteThread | ForgetThread)
+        method,
+        ClaimThread | CompleteThread | ForgetThread | LinkDialled | Stage | Told
     )
 }
 

@@ -239,6 +239,7 @@ fn with_secrets(second: Loaded, first: &Loaded) -> Config {
         previous(&ours.verify_token_previous, &theirs.verify_token_previous);
     config.bot.token = previous(&config.bot.token, &first.config.bot.token);
     config.admin.token = previous(&config.admin.token, &first.config.admin.token);
+    config.egress.token = previous(&config.egress.token, &first.config.egress.token);
     if let (HandlerConfig::Ask(ours), HandlerConfig::Ask(theirs)) =
         (&mut config.handler, &first.config.handler)
     {

@@ -1,10 +1,7 @@
 //! What Meta takes from bots though its pages ask for more, and the other paths that a bot may
 //! call: only as much as keeps an unchanged bot going.
 
-use std::sync::Arc;
-
 use axum::Json;
-use axum::extract::State;
 use axum::http::{Method, Uri, header::CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
@@ -42,20 +39,13 @@ pub(super) fn as_documented(mut body: Value) -> Value {
 }
 
 /// Any path but that of sends: media, and whatever is asked for by its id.
-pub(super) async fn elsewhere(
-    State(service): State<Arc<Service>>,
-    method: Method,
-    uri: Uri,
-) -> Response {
-    if !service.is_lenient() {
-        return Refusal::unknown_path().into_response();
-    }
+pub(super) fn answer(service: &Service, method: &Method, uri: &Uri) -> Response {
     let path = uri.path();
     if path.starts_with(DOWNLOADS) {
         return ([(CONTENT_TYPE, "image/png")], PIXEL.to_vec()).into_response();
     }
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-    let (is_get, is_post) = (method == Method::GET, method == Method::POST);
+    let (is_get, is_post) = (*method == Method::GET, *method == Method::POST);
     let answer = match parts.as_slice() {
         [_version, _number, "media"] if is_post => json!({ "id": service.number().to_string() }),
         [_version, id] if is_get => json!({

@@ -249,6 +249,7 @@ impl Fixture {
             id: sending.id,
             attempt: sending.attempt,
             result,
+            answer: None,
         };
         self.store
             .settle(settle)

@@ -5,6 +5,7 @@
 //! implementation.
 
 pub(super) mod append;
+pub(super) mod bot_sends;
 pub(super) mod fixture;
 pub(super) mod identity;
 pub(super) mod listing;
@@ -107,6 +108,26 @@ macro_rules! conformance {
                 a_conversation_goes_on_after_its_past_was_pruned,
                 parked_receipts_go_after_eight_days,
                 an_emptied_outgoing_is_not_sent_again,
+            ],
+            bot_sends: [
+                a_bots_send_goes_out_to_whom_it_has_dialled,
+                what_one_attempt_sent_the_next_does_not_send_again,
+                in_one_attempt_the_same_may_be_said_twice,
+                a_drained_attempt_counts_as_one_that_has_sent,
+                after_the_end_a_turn_still_stands_in_for_a_while,
+                a_bot_that_sends_after_its_end_is_noticed,
+                a_key_is_one_send_outside_of_turns,
+                outside_of_turns_only_what_nobody_heard_of_is_joined,
+                what_is_held_goes_out_when_its_turn_ends_well,
+                what_is_held_is_dropped_with_a_dead_turn,
+                replies_stand_behind_what_the_bot_has_sent,
+                a_bot_hears_what_meta_has_refused,
+                a_send_whose_answer_is_lost_is_known_by_its_receipt,
+                a_send_that_stays_unsure_is_unknown,
+                which_attempts_have_sent_is_told,
+                a_turn_has_room_for_so_many_sends,
+                a_dialled_number_names_whom_meta_takes_it_for,
+                a_send_is_forgotten_with_its_outgoing,
             ],
             threads: [
                 of_many_who_ask_at_once_one_makes_the_thread,

@@ -221,6 +221,7 @@ impl Engine {
             id: sending.id,
             attempt: sending.attempt,
             result,
+            answer: None,
         };
         self.f.store.settle(settle).await.expect("answered")
     }

@@ -57,9 +57,11 @@ impl Batch for Endings {
             .iter()
             .map(|(lease, _)| lease.conversation.0)
             .collect();
-        let standings = tx.queue(STANDINGS.sql(), parameters![ids]);
-        let standings = tx.flush().await?.take(standings);
-        let mut ends = Ends::read(&standings);
+        let standings = tx.queue(STANDINGS.sql(), parameters![ids.clone()]);
+        // Read after the lock that the first one takes.
+        let bot_sends = tx.queue(BOT_SENDS, parameters![ids]);
+        let mut answers = tx.flush().await?;
+        let mut ends = Ends::read(&answers.take(standings), &answers.take(bot_sends));
         let written = items
             .iter()
             .map(|(lease, ending)| {
@@ -84,6 +86,21 @@ const STANDINGS: Lock = lock!(
       FROM conversation WHERE id = ANY($1)"
 );
 
+// What bots have asked to send in the turns that are open.
+const BOT_SENDS: &str = "
+    SELECT b.conversation, b.id, b.born, b.body
+      FROM conversation c
+      JOIN bot_send b ON b.conversation = c.id AND b.turn_seq = c.done_seq + 1
+     WHERE c.id = ANY($1) ORDER BY b.conversation, b.position";
+
+/// Something that a bot has asked to send in a turn.
+struct BotSend {
+    id: i64,
+    born: i64,
+    /// Set exactly while it waits for the end of the turn.
+    body: Option<String>,
+}
+
 /// A conversation as far as the end of its turn concerns it, and what is to be written of it.
 struct Standing {
     epoch: i64,
@@ -100,6 +117,7 @@ struct Standing {
     last_error: Option<String>,
     forgets_error: bool,
     dirty: bool,
+    bot_sends: Vec<BotSend>,
 }
 
 /// How one turn ended.
@@ -119,6 +137,8 @@ struct Reply {
     turn_seq: i64,
     position: i32,
     body: String,
+    /// What a bot has asked for, if it is not the outcome's own.
+    bot_send: Option<i64>,
 }
 
 #[derive(Default)]
@@ -127,11 +147,13 @@ struct Ends {
     turns: Vec<Ended>,
     replies: Vec<Reply>,
     dead: Vec<(usize, String)>,
+    /// What bots have asked for and will not get.
+    dropped: Vec<i64>,
 }
 
 impl Ends {
-    fn read(rows: &[Row]) -> Self {
-        let standings = rows.iter().map(|row| {
+    fn read(standings: &[Row], bot_sends: &[Row]) -> Self {
+        let standings = standings.iter().map(|row| {
             let standing = Standing {
                 epoch: row.get(1),
                 owner: row.get(2),
@@ -146,11 +168,22 @@ impl Ends {
                 last_error: None,
                 forgets_error: false,
                 dirty: false,
+                bot_sends: Vec::new(),
             };
             (ConversationId(row.get(0)), standing)
         });
+        let mut standings: BTreeMap<ConversationId, Standing> = standings.collect();
+        for row in bot_sends {
+            if let Some(standing) = standings.get_mut(&ConversationId(row.get(0))) {
+                standing.bot_sends.push(BotSend {
+                    id: row.get(1),
+                    born: row.get(2),
+                    body: row.get(3),
+                });
+            }
+        }
         Self {
-            standings: standings.collect(),
+            standings,
             ..Self::default()
         }
     }
@@ -170,25 +203,47 @@ impl Ends {
         if !is_old && standing.turn_last != Some(finish.seq_last) {
             return Written::Fenced;
         }
+        let seq = standing.done_seq + 1;
+        let is_well = !matches!(finish.end, TurnEnd::Dead(_));
+        let bot_sends = std::mem::take(&mut standing.bot_sends);
+        let sent = bot_sends.iter().filter(|one| one.body.is_none()).count();
+        let (held, dropped): (Vec<BotSend>, Vec<BotSend>) = bot_sends
+            .into_iter()
+            .filter(|one| one.body.is_some())
+            .partition(|one| is_well && one.born == standing.epoch);
+        self.dropped.extend(dropped.into_iter().map(|one| one.id));
+        let has_sent = sent > 0 || !held.is_empty();
         let outcome = match &finish.end {
             TurnEnd::Reply(_) => 1,
+            TurnEnd::Silence if has_sent => 1,
             TurnEnd::Silence => 2,
             TurnEnd::Dead(_) => 3,
         };
-        let seq = standing.done_seq + 1;
         if let TurnEnd::Dead(reason) = &finish.end {
             self.dead.push((self.turns.len(), storable(reason)));
         }
-        if let TurnEnd::Reply(bodies) = &finish.end {
-            self.replies
-                .extend(bodies.iter().zip(0..).map(|(body, position)| Reply {
+        let held = held
+            .into_iter()
+            .filter_map(|one| Some((one.body?, Some(one.id))));
+        let bodies = match &finish.end {
+            TurnEnd::Reply(bodies) => bodies.as_slice(),
+            TurnEnd::Silence | TurnEnd::Dead(_) => &[],
+        };
+        let bodies = bodies.iter().map(|body| (storable(body), None));
+        // Beside what the bot has sent already.
+        let first = i32::try_from(sent).unwrap_or(i32::MAX);
+        self.replies.extend(
+            held.chain(bodies)
+                .zip(first..)
+                .map(|((body, bot_send), position)| Reply {
                     conversation: lease.conversation,
                     number: standing.number.clone(),
                     turn_seq: seq,
                     position,
-                    body: storable(body),
-                }));
-        }
+                    body,
+                    bot_send,
+                }),
+        );
         self.turns.push(Ended {
             lease,
             seq,
@@ -237,6 +292,7 @@ impl Ends {
         }
         self.queue_turns(tx);
         self.queue_replies(tx);
+        self.queue_bot_sends(tx);
         self.queue_dead(tx);
     }
 
@@ -350,6 +406,33 @@ impl Ends {
         queue_heads(tx, &heads);
     }
 
+    fn queue_bot_sends(&self, tx: &mut Tx) {
+        let let_go = |reply: &Reply| {
+            Some((
+                reply.bot_send?,
+                reply.conversation.0,
+                reply.turn_seq,
+                reply.position,
+            ))
+        };
+        let let_go: Vec<_> = self.replies.iter().filter_map(let_go).collect();
+        if !let_go.is_empty() {
+            let parameters = parameters![
+                let_go.iter().map(|(id, ..)| *id).collect::<Vec<_>>(),
+                let_go.iter().map(|(_, of, ..)| *of).collect::<Vec<_>>(),
+                let_go.iter().map(|(_, _, seq, _)| *seq).collect::<Vec<_>>(),
+                let_go
+                    .iter()
+                    .map(|(.., position)| *position)
+                    .collect::<Vec<_>>(),
+            ];
+            tx.queue(LET_GO, parameters);
+        }
+        if !self.dropped.is_empty() {
+            tx.queue(DROP_HELD, parameters![self.dropped.clone()]);
+        }
+    }
+
     fn queue_dead(&self, tx: &mut Tx) {
         let dead: Vec<(&Ended, &String)> = self
             .dead
@@ -417,6 +500,14 @@ const ENQUEUE: &str = "
         RETURNING conversation, id, number)
     INSERT INTO outbox (conversation, outgoing, number)
     SELECT conversation, id, number FROM enqueued";
+const LET_GO: &str = "
+    UPDATE bot_send b SET body = NULL, outgoing = o.id
+      FROM unnest($1::int8[], $2::int8[], $3::int8[], $4::int4[])
+           AS n(id, conversation, turn_seq, position)
+      JOIN outgoing o ON o.conversation = n.conversation AND o.turn_seq = n.turn_seq
+                     AND o.position = n.position
+     WHERE b.id = n.id";
+const DROP_HELD: &str = "DELETE FROM bot_send WHERE id = ANY($1)";
 const BURY: &str = "
     INSERT INTO dead_letter (kind, conversation, seq, seq_last, reason, attempts, at)
     SELECT $1, n.*, now_ms()

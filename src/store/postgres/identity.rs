@@ -114,6 +114,35 @@ pub(super) async fn resolve(
     Ok(resolved)
 }
 
+/// Links a number that a bot has dialled to the one that Meta took it for. Nobody writes from a
+/// number that is not Meta's own word for them, so whom it named before was only ever dialled.
+pub(super) async fn link_dialled(
+    tx: &mut Tx,
+    number: &NumberId,
+    dialled: &str,
+    wa_id: &str,
+) -> Result<(), Fault> {
+    let by_phone = |phone: &str| Aliases {
+        phone: Some(phone.to_owned()),
+        ..Aliases::default()
+    };
+    let (dialled, wa_id) = (by_phone(dialled), by_phone(wa_id));
+    tx.queue(LOCK_IDENTITY, Vec::new());
+    let known = queue_look_up(tx, [(number, &dialled), (number, &wa_id)].into_iter());
+    let mut people = People::read(&tx.flush().await?.take(known));
+    let owner = |of: &Aliases| people.of(number, of, AliasKind::Phone);
+    let (linked, owner) = match (owner(&dialled), owner(&wa_id)) {
+        (_, Some(owner)) => (&dialled, owner),
+        (Some(owner), None) => (&wa_id, owner),
+        (None, None) => return Ok(()),
+    };
+    for (kind, value) in linked.iter() {
+        people.linked.insert(alias_key(number, kind, value), owner);
+    }
+    people.write(tx);
+    Ok(())
+}
+
 fn read_fresh(row: &Row) -> Owner {
     Owner {
         contact: ContactId(row.get(0)),

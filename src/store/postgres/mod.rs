@@ -7,6 +7,7 @@
 mod address;
 mod answers;
 mod append;
+mod bot_sends;
 mod connection;
 mod ending;
 mod fault;
@@ -23,6 +24,7 @@ mod read;
 mod receipts;
 mod schema;
 mod sending;
+mod settings;
 mod settling;
 mod shared;
 #[cfg(test)]
@@ -49,47 +51,25 @@ use self::ending::{Ending, Endings};
 use self::fault::Fault;
 use self::lane::Lane;
 use self::pool::Pool;
+pub use self::settings::PostgresSettings;
 use self::settling::Settling;
 use self::shared::Shared;
 use self::tx::{Durability, Session, Tx};
 use self::wake::Wake;
 use super::{
     Answered, Appended, Arrivals, Backlog, ClaimRequest, Claimed, Commits, DeadLetter, Delivery,
-    Finish, Keep, KeepSends, OrphanRecord, OutgoingRecord, PruneRequest, Pruned, Reaped, Release,
-    Renewal, SendRequest, Sends, Settle, Store, StoreError, ThreadClaim, ThreadRecord, Whose,
-    Written,
+    Fate, Finish, Heard, Keep, KeepSends, OrphanRecord, OutgoingRecord, PruneRequest, Pruned,
+    Reaped, Release, Renewal, SendRequest, Sends, Settle, Stage, Staged, Store, StoreError,
+    ThreadClaim, ThreadRecord, TurnRun, Whose, Written,
 };
 use crate::clock::Clock;
 use crate::guard::{self, Guard};
+use crate::model::bot_send::Told;
 use crate::model::thread::{Access, Completion};
 use crate::model::{
-    ConversationId, EventKey, Lease, NodeId, OutgoingId, OutgoingState, StoreId, ThreadId,
+    BotSendId, ConversationId, EventKey, Lease, NodeId, NumberId, OutgoingId, OutgoingState,
+    StoreId, ThreadId,
 };
-
-/// How a database is used.
-#[derive(Debug, Clone)]
-pub struct PostgresSettings {
-    /// Where it is.
-    pub address: Address,
-    /// The schema that holds every table; lower-case letters, digits and `_`.
-    pub schema: String,
-    /// Connections of this process at most; one more is kept for the lease, one for wake-ups.
-    pub connections: usize,
-    /// How long a connection may take.
-    pub connect_timeout: Duration,
-    /// How long a statement may run on the server.
-    pub statement_timeout: Duration,
-    /// How long a statement waits for a lock.
-    pub lock_timeout: Duration,
-    /// Whether a pooler in transaction mode stands between: then nothing is prepared and nobody
-    /// is woken by another process, who looks every second instead.
-    pub pooled: bool,
-    /// Whether several hosts are taken though no standby is synchronous: a failover may then
-    /// lose what was acknowledged.
-    pub allows_async_failover: bool,
-    /// Deliveries that may wait before [`Store::append`] answers [`StoreError::Behind`].
-    pub queue_max: usize,
-}
 
 /// A [`Store`] in PostgreSQL.
 pub struct PostgresStore {
@@ -111,8 +91,6 @@ pub const THROWAWAY_PREFIXES: [&str; 2] = ["hapax_bench_", "hapax_rehearsal_"];
 const STAGE_QUEUE: usize = 1024;
 /// Beyond the server's own limit for one statement: for the others, and for the way.
 const GRACE: Duration = Duration::from_secs(2);
-/// A process that is frozen inside a transaction holds its locks for so long.
-const IDLE_MAX: Duration = Duration::from_secs(5);
 /// How long answers wait for a delivery that takes them along.
 const ANSWERS_WAIT: Duration = Duration::from_millis(50);
 
@@ -227,24 +205,6 @@ impl PostgresStore {
     }
 }
 
-impl PostgresSettings {
-    /// What every transaction sets for itself. Each statement looks up a few rows by their keys:
-    /// whatever the statistics of a young or quickly changing table suggest, to join whole
-    /// tables or to compile the plan takes longer than all of that.
-    fn session(&self) -> String {
-        format!(
-            "SET LOCAL search_path = \"{}\"; SET LOCAL statement_timeout = {}; \
-             SET LOCAL lock_timeout = {}; SET LOCAL jit = off; \
-             SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; \
-             SET LOCAL idle_in_transaction_session_timeout = {}",
-            self.schema,
-            self.statement_timeout.as_millis(),
-            self.lock_timeout.as_millis(),
-            self.statement_timeout.min(IDLE_MAX).as_millis(),
-        )
-    }
-}
-
 fn connector(settings: &PostgresSettings, clock: &Clock) -> Result<Arc<Connector>, StoreError> {
     let address = settings
         .address
@@ -321,6 +281,10 @@ impl Store for PostgresStore {
 
     fn sends_changed(&self) -> watch::Receiver<u64> {
         self.shared.wake.sends.subscribe()
+    }
+
+    fn sends_settled(&self) -> watch::Receiver<u64> {
+        self.shared.wake.settled.subscribe()
     }
 
     fn threads_changed(&self) -> watch::Receiver<u64> {
@@ -456,6 +420,37 @@ impl Store for PostgresStore {
         }
         let expire = async move |tx: &mut Tx| settling::expire(tx, wait_ms).await;
         self.shared.synced(expire).await
+    }
+
+    async fn stage(&self, stage: Stage) -> Result<Option<Staged>, StoreError> {
+        let body = async move |tx: &mut Tx| bot_sends::stage(tx, &stage).await;
+        self.shared.synced(body).await
+    }
+
+    async fn fates(&self, ids: Vec<BotSendId>) -> Result<Vec<Fate>, StoreError> {
+        let body = async move |tx: &mut Tx| bot_sends::fates(tx, &ids).await;
+        self.shared.relaxed(body).await
+    }
+
+    async fn told(&self, id: BotSendId, told: Told) -> Result<(), StoreError> {
+        let body = async move |tx: &mut Tx| bot_sends::told(tx, id, told).await;
+        self.shared.relaxed(body).await
+    }
+
+    async fn heard(&self, runs: Vec<TurnRun>) -> Result<Vec<Heard>, StoreError> {
+        let body = async move |tx: &mut Tx| bot_sends::heard(tx, &runs).await;
+        self.shared.relaxed(body).await
+    }
+
+    async fn link_dialled(
+        &self,
+        number: NumberId,
+        dialled: String,
+        wa_id: String,
+    ) -> Result<(), StoreError> {
+        let body =
+            async move |tx: &mut Tx| bot_sends::link_dialled(tx, &number, &dialled, &wa_id).await;
+        self.shared.synced(body).await
     }
 
     async fn claim_thread(

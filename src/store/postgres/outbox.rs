@@ -185,6 +185,7 @@ impl Book {
         queue_outbox(tx, &changed);
         queue_dead_letters(tx, &changed);
         queue_heads(tx, &self.heads());
+        tx.woke_settled = true;
     }
 }
 

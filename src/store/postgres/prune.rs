@@ -285,6 +285,8 @@ const KEEP_OUTGOINGS: &str = "
       FROM unnest($1::int8[], $2::int8[]) AS n(id, kept_at) WHERE o.id = n.id";
 const EMPTY_OUTGOINGS: &str = "
     UPDATE outgoing SET body = '', is_full = false, kept_at = NULL WHERE id = ANY($1)";
+const EMPTY_BOT_SENDS: &str = "UPDATE bot_send SET answer = NULL WHERE outgoing = ANY($1)";
+const FORGET_BOT_SENDS: &str = "DELETE FROM bot_send WHERE outgoing = ANY($1)";
 const FORGET_OUTGOINGS: &str = "DELETE FROM outgoing WHERE id = ANY($1)";
 
 impl Batch {
@@ -335,8 +337,10 @@ impl Batch {
         }
         if !gone.is_empty() && age == Age::Payloads {
             self.pruned.payloads += gone.len() as u64;
+            tx.queue(EMPTY_BOT_SENDS, parameters![gone.clone()]);
             tx.queue(EMPTY_OUTGOINGS, parameters![gone]);
         } else if !gone.is_empty() {
+            tx.queue(FORGET_BOT_SENDS, parameters![gone.clone()]);
             tx.queue(FORGET_OUTGOINGS, parameters![gone]);
         }
         Ok(())

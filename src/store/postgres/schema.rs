@@ -16,6 +16,7 @@ use crate::model::StoreId;
 const MIGRATIONS: &[&str] = &[
     include_str!("schema/0001_ledger.sql"),
     include_str!("schema/0002_threads.sql"),
+    include_str!("schema/0003_bot_sends.sql"),
 ];
 
 /// The schema version of this binary.

@@ -47,9 +47,10 @@ const MARK: &str = "
         RETURNING o.conversation, o.outgoing)
     UPDATE outgoing o SET state = 1, attempt = o.attempt + 1, changed_at = now_ms()
       FROM marked m JOIN conversation c ON c.id = m.conversation
+                    LEFT JOIN bot_send b ON b.outgoing = m.outgoing
      WHERE o.id = m.outgoing AND o.conversation = m.conversation
-    RETURNING o.id, o.attempt, o.conversation, o.number, c.recipient, o.body, o.created_at,
-              o.turn_seq";
+    RETURNING o.id, o.attempt, o.conversation, o.number, coalesce(b.recipient, c.recipient),
+              o.body, o.created_at, o.turn_seq, b.id IS NOT NULL";
 const NEXT_DUE: &str = "
     SELECT min(greatest(d.due_at, m.paused_until)) - now_ms()
       FROM number m
@@ -123,5 +124,6 @@ fn read_sending(tx: &Tx, node: NodeId, row: &Row) -> Sending {
             conversation,
             seq: row.get(7),
         },
+        is_bots: row.get(8),
     }
 }

@@ -6,6 +6,7 @@ use tokio_postgres::Row;
 
 use super::super::evidence::{self, Facts, Silence};
 use super::super::{SendResult, Settle};
+use super::bot_sends;
 use super::fault::Fault;
 use super::lane::Batch;
 use super::outbox::{Book, LOCK, LOCK_OF, STANDINGS, read_adopted, read_attempt};
@@ -54,6 +55,7 @@ impl Batch for Settling {
         }
         let told = items.iter().map(|settle| book.state(settle.id)).collect();
         book.write(tx);
+        bot_sends::queue_answers(tx, items);
         Ok(told)
     }
 }

@@ -86,9 +86,7 @@ impl Shared {
             tracing::warn!(reason, "the server undid a transaction to end a deadlock");
         }
         match &done {
-            Ok(_) => self
-                .wake
-                .tell(tx.woke_turns, tx.woke_sends, tx.woke_threads),
+            Ok(_) => self.wake.tell(tx.woken()),
             Err(fault) if fault.leaves_connection() => tx.undo().await,
             Err(_) => {}
         }

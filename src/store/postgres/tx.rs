@@ -12,6 +12,7 @@ use tokio_postgres::{CancelToken, Row, SimpleQueryMessage};
 use super::fault::{Fault, classify, refuses_commit};
 use super::parameter::Parameter;
 use super::pool::Lent;
+use super::wake::Woken;
 use crate::clock::Clock;
 use crate::crash_point::{Carried, Method};
 use crate::model::{StoreId, Timestamp};
@@ -72,6 +73,7 @@ pub(super) struct Tx {
     now: Timestamp,
     pub(super) woke_turns: bool,
     pub(super) woke_sends: bool,
+    pub(super) woke_settled: bool,
     pub(super) woke_threads: bool,
     carried: Carried,
 }
@@ -101,7 +103,8 @@ const SKIP_IDS: &str = "
     SELECT setval('node_id', nextval('node_id') + 1000),
            setval('contact_id', nextval('contact_id') + 1048576),
            setval('conversation_id', nextval('conversation_id') + 1048576),
-           setval('outgoing_id', nextval('outgoing_id') + 1048576)";
+           setval('outgoing_id', nextval('outgoing_id') + 1048576),
+           setval('bot_send_id', nextval('bot_send_id') + 1048576)";
 
 impl Tx {
     /// A transaction that begins with its first flush.
@@ -115,6 +118,7 @@ impl Tx {
             now: Timestamp(0),
             woke_turns: false,
             woke_sends: false,
+            woke_settled: false,
             woke_threads: false,
             carried: Carried::default(),
         };
@@ -182,6 +186,16 @@ impl Tx {
             return Ok(answers);
         }
         self.send(true).await
+    }
+
+    /// Whom it has woken, once it is committed.
+    pub(super) fn woken(&self) -> Woken {
+        Woken {
+            turns: self.woke_turns,
+            sends: self.woke_sends,
+            settled: self.woke_settled,
+            threads: self.woke_threads,
+        }
     }
 
     /// Whether it has ended.

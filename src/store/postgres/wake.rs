@@ -18,11 +18,13 @@ use crate::clock::Clock;
 pub(super) struct Wake {
     pub(super) turns: watch::Sender<u64>,
     pub(super) sends: watch::Sender<u64>,
+    pub(super) settled: watch::Sender<u64>,
     pub(super) threads: watch::Sender<u64>,
     /// Whether other nodes are there to be told.
     pub(super) others: AtomicBool,
     tells_turns: AtomicBool,
     tells_sends: AtomicBool,
+    tells_settled: AtomicBool,
     tells_threads: AtomicBool,
     something: Notify,
     /// Our own notices come back to us, too.
@@ -35,17 +37,29 @@ const DEBOUNCE: Duration = Duration::from_millis(20);
 const RECONNECT: Duration = Duration::from_secs(1);
 const TURNS: &str = "turns";
 const SENDS: &str = "sends";
+const SETTLED: &str = "settled";
 const THREADS: &str = "threads";
+
+/// What a transaction has made possible.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Woken {
+    pub(super) turns: bool,
+    pub(super) sends: bool,
+    pub(super) settled: bool,
+    pub(super) threads: bool,
+}
 
 impl Wake {
     pub(super) fn new() -> Self {
         Self {
             turns: watch::Sender::new(0),
             sends: watch::Sender::new(0),
+            settled: watch::Sender::new(0),
             threads: watch::Sender::new(0),
             others: AtomicBool::new(false),
             tells_turns: AtomicBool::new(false),
             tells_sends: AtomicBool::new(false),
+            tells_settled: AtomicBool::new(false),
             tells_threads: AtomicBool::new(false),
             something: Notify::new(),
             backend: AtomicI32::new(0),
@@ -53,21 +67,20 @@ impl Wake {
     }
 
     /// A transaction of this process has made something possible.
-    pub(super) fn tell(&self, turns: bool, sends: bool, threads: bool) {
-        if turns {
-            bump(&self.turns);
-        }
-        if sends {
-            bump(&self.sends);
-        }
-        if threads {
-            bump(&self.threads);
-        }
-        if (turns || sends || threads) && self.others.load(Ordering::Relaxed) {
-            self.tells_turns.fetch_or(turns, Ordering::Relaxed);
-            self.tells_sends.fetch_or(sends, Ordering::Relaxed);
-            self.tells_threads.fetch_or(threads, Ordering::Relaxed);
-            self.something.notify_one();
+    pub(super) fn tell(&self, woken: Woken) {
+        let channels = [
+            (woken.turns, &self.turns, &self.tells_turns),
+            (woken.sends, &self.sends, &self.tells_sends),
+            (woken.settled, &self.settled, &self.tells_settled),
+            (woken.threads, &self.threads, &self.tells_threads),
+        ];
+        let has_others = self.others.load(Ordering::Relaxed);
+        for (_, changed, tells) in channels.into_iter().filter(|(woke, _, _)| *woke) {
+            bump(changed);
+            if has_others {
+                tells.store(true, Ordering::Relaxed);
+                self.something.notify_one();
+            }
         }
     }
 
@@ -78,6 +91,7 @@ impl Wake {
         match word {
             TURNS => bump(&self.turns),
             SENDS => bump(&self.sends),
+            SETTLED => bump(&self.settled),
             THREADS => bump(&self.threads),
             _ => {}
         }
@@ -101,6 +115,7 @@ pub(super) async fn run(
             // Whatever was told while nobody listened.
             bump(&wake.turns);
             bump(&wake.sends);
+            bump(&wake.settled);
             bump(&wake.threads);
             let telling = tell_others(&wake, &connection, &channel, &clock);
             if stop.run_until_cancelled(telling).await.is_none() {
@@ -140,6 +155,7 @@ async fn tell_others(wake: &Wake, connection: &Connection, channel: &str, clock:
         let words = [
             (&wake.tells_turns, TURNS),
             (&wake.tells_sends, SENDS),
+            (&wake.tells_settled, SETTLED),
             (&wake.tells_threads, THREADS),
         ];
         for (tells, word) in words {

@@ -42,6 +42,23 @@ pub(super) fn find(
     Ok(owner.map(|owner| owner.conversation))
 }
 
+/// Links a number that a bot has dialled to the one that Meta took it for. Nobody writes from a
+/// number that is not Meta's own word for them, so whom it named before was only ever dialled.
+pub(super) fn link_dialled(
+    tx: &Tx<'_>,
+    number: &NumberId,
+    dialled: &str,
+    wa_id: &str,
+) -> rusqlite::Result<()> {
+    let known = |value| look_up(tx, number, AliasKind::Phone, value);
+    let (from, to) = match (known(dialled)?, known(wa_id)?) {
+        (_, Some(owner)) => (dialled, owner),
+        (Some(owner), None) => (wa_id, owner),
+        (None, None) => return Ok(()),
+    };
+    point(tx, number, (AliasKind::Phone, from), to)
+}
+
 /// Whom each alias of a payload names today.
 struct Known(Vec<(AliasKind, Owner)>);
 
@@ -142,6 +159,26 @@ const LINK: &str = "
     VALUES (?1, ?2, ?3, ?4, ?5, ?6)
     ON CONFLICT (number, kind, value) DO UPDATE SET contact = ?4, conversation = ?5, since = ?6";
 
+/// From now on this alias names `owner`.
+fn point(
+    tx: &Tx<'_>,
+    number: &NumberId,
+    (kind, value): (AliasKind, &str),
+    owner: Owner,
+) -> rusqlite::Result<()> {
+    let params = (
+        number.as_str(),
+        kind as u8,
+        value,
+        owner.contact.0,
+        owner.conversation.0,
+        tx.now.0,
+    );
+    tx.execute(LINK, params)?;
+    tx.known.set(number, kind, value, owner);
+    Ok(())
+}
+
 /// Links the payload's aliases to `owner`. An alias of another contact moves only where that one
 /// is surely somebody else (a recycled phone number); otherwise both are the same person, which
 /// only a merge can mend: answers `true`.
@@ -164,17 +201,7 @@ fn link(
             }
         };
         if moves {
-            let (contact, conversation) = (owner.contact.0, owner.conversation.0);
-            let params = (
-                number.as_str(),
-                kind as u8,
-                value,
-                contact,
-                conversation,
-                tx.now.0,
-            );
-            tx.execute(LINK, params)?;
-            tx.known.set(number, kind, value, owner);
+            point(tx, number, (kind, value), owner)?;
         } else {
             collision = true;
         }

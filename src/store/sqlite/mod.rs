@@ -4,6 +4,7 @@
 //! by `CLOCK_BOOTTIME`, which all processes of a machine share and nobody can set.
 
 mod append;
+mod bot_sends;
 mod checkpoint;
 mod fault;
 mod identity;
@@ -39,15 +40,17 @@ use self::fault::classify_open;
 use self::queue::{Shared, Urgency};
 use super::{
     Answered, Appended, Arrivals, Backlog, ClaimRequest, Claimed, Commits, DeadLetter, Delivery,
-    Finish, Keep, KeepSends, OrphanRecord, OutgoingRecord, PruneRequest, Pruned, Reaped, Release,
-    Renewal, SendRequest, Sends, Settle, Store, StoreError, ThreadClaim, ThreadRecord, Whose,
-    Written,
+    Fate, Finish, Heard, Keep, KeepSends, OrphanRecord, OutgoingRecord, PruneRequest, Pruned,
+    Reaped, Release, Renewal, SendRequest, Sends, Settle, Stage, Staged, Store, StoreError,
+    ThreadClaim, ThreadRecord, TurnRun, Whose, Written,
 };
 use crate::clock::Clock;
 use crate::guard::{self, Guard};
+use crate::model::bot_send::Told;
 use crate::model::thread::{Access, Completion};
 use crate::model::{
-    ConversationId, EventKey, Lease, NodeId, OutgoingId, OutgoingState, StoreId, ThreadId,
+    BotSendId, ConversationId, EventKey, Lease, NodeId, NumberId, OutgoingId, OutgoingState,
+    StoreId, ThreadId,
 };
 
 /// Bytes of a page; SQLite's default, written down because limits are counted in it.
@@ -241,6 +244,10 @@ impl Store for SqliteStore {
         self.shared.sends.subscribe()
     }
 
+    fn sends_settled(&self) -> watch::Receiver<u64> {
+        self.shared.settled.subscribe()
+    }
+
     fn threads_changed(&self) -> watch::Receiver<u64> {
         self.shared.threads.subscribe()
     }
@@ -340,6 +347,39 @@ impl Store for SqliteStore {
         let healthy_ms = i64::try_from(healthy.as_millis()).unwrap_or(i64::MAX);
         self.write(Urgency::Stage, move |tx| {
             outbox::expire_unsure(tx, healthy_ms, wait_ms)
+        })
+        .await
+    }
+
+    async fn stage(&self, stage: Stage) -> Result<Option<Staged>, StoreError> {
+        self.write(Urgency::Stage, move |tx| bot_sends::stage(tx, &stage))
+            .await
+    }
+
+    async fn fates(&self, ids: Vec<BotSendId>) -> Result<Vec<Fate>, StoreError> {
+        self.read(move |conn| ids.iter().map(|id| bot_sends::fate(conn, *id)).collect())
+            .await
+    }
+
+    async fn told(&self, id: BotSendId, told: Told) -> Result<(), StoreError> {
+        self.write(Urgency::Stage, move |tx| bot_sends::told(tx, id, told))
+            .await
+    }
+
+    async fn heard(&self, runs: Vec<TurnRun>) -> Result<Vec<Heard>, StoreError> {
+        let now = self.clock.now();
+        self.read(move |conn| bot_sends::heard(conn, &runs, now))
+            .await
+    }
+
+    async fn link_dialled(
+        &self,
+        number: NumberId,
+        dialled: String,
+        wa_id: String,
+    ) -> Result<(), StoreError> {
+        self.write(Urgency::Stage, move |tx| {
+            bot_sends::link_dialled(tx, &number, &dialled, &wa_id)
         })
         .await
     }

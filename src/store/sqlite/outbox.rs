@@ -5,6 +5,7 @@ use rusqlite::{Row, params};
 
 use super::super::evidence::{self, Facts, Reading, Shown, Silence};
 use super::super::{DeadKind, KeepSends, SendResult, Settle};
+use super::bot_sends;
 use super::tx::Tx;
 use crate::crash_point::Method;
 use crate::guard::{self, Guard};
@@ -100,6 +101,7 @@ fn enter(
     facts: &Facts,
 ) -> rusqlite::Result<()> {
     let id = standing.id;
+    tx.wake_settled();
     tx.execute(ENTER, params![id.0, state as u8, facts.reason, tx.now.0])?;
     match state {
         OutgoingState::Pending => {
@@ -156,9 +158,11 @@ fn hold_back_later(tx: &Tx<'_>, standing: &Standing) -> rusqlite::Result<()> {
     Ok(())
 }
 
+// A turn's replies may stand beside what its bot has sent by itself.
 const ENQUEUE: &str = "
     INSERT INTO outgoing (conversation, number, turn_seq, position, body, created_at, changed_at)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)";
+    VALUES (?1, ?2, ?3, (SELECT coalesce(max(position) + 1, 0) FROM outgoing
+                          WHERE conversation = ?1 AND turn_seq = ?3), ?4, ?5, ?5)";
 const KNOW_NUMBER: &str = "INSERT OR IGNORE INTO number (id) VALUES (?1)";
 
 /// Puts a turn's replies into the outbox, in order.
@@ -169,15 +173,25 @@ pub(super) fn enqueue(
     turn_seq: i64,
     bodies: &[String],
 ) -> rusqlite::Result<()> {
-    tx.execute(KNOW_NUMBER, [number])?;
-    for (position, body) in bodies.iter().enumerate() {
-        let position = position as i64;
-        tx.execute(
-            ENQUEUE,
-            params![conversation.0, number, turn_seq, position, body, tx.now.0],
-        )?;
+    for body in bodies {
+        add(tx, conversation, number, turn_seq, body)?;
     }
     promote_head(tx, conversation, tx.now)
+}
+
+/// Puts one message into the outbox, behind all others of its conversation. If it is the head
+/// now, it is not due yet.
+pub(super) fn add(
+    tx: &Tx<'_>,
+    conversation: ConversationId,
+    number: &str,
+    turn_seq: i64,
+    body: &str,
+) -> rusqlite::Result<OutgoingId> {
+    tx.execute(KNOW_NUMBER, [number])?;
+    let params = params![conversation.0, number, turn_seq, body, tx.now.0];
+    tx.execute(ENQUEUE, params)?;
+    Ok(OutgoingId(tx.conn.last_insert_rowid()))
 }
 
 // Dead letters -------------------------------------------------------------------------------
@@ -230,6 +244,9 @@ pub(super) fn settle(tx: &Tx<'_>, settle: &Settle) -> rusqlite::Result<Option<Ou
     tx.carries(Method::Settle);
     if let SendResult::PauseNumber { wait, reason } = &settle.result {
         pause_number(tx, settle.id, tx.now.after(*wait), reason)?;
+    }
+    if let Some(answer) = &settle.answer {
+        bot_sends::answered(tx, settle.id, answer)?;
     }
     let (evidence, facts) = evidence::of_result(settle.attempt, &settle.result);
     merge(tx, settle.id, evidence, &facts)

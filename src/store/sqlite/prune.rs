@@ -245,6 +245,8 @@ const OLD_OUTGOINGS: &str = "
      ORDER BY coalesce(o.kept_at, o.changed_at) LIMIT ?4";
 const KEEP_OUTGOING: &str = "UPDATE outgoing SET kept_at = ?2 WHERE id = ?1";
 const EMPTY_OUTGOING: &str = "UPDATE outgoing SET body = '', kept_at = NULL WHERE id = ?1";
+const EMPTY_BOT_SEND: &str = "UPDATE bot_send SET answer = NULL WHERE outgoing = ?1";
+const FORGET_BOT_SEND: &str = "DELETE FROM bot_send WHERE outgoing = ?1";
 const FORGET_OUTGOING: &str = "DELETE FROM outgoing WHERE id = ?1";
 
 struct OldOutgoing {
@@ -282,6 +284,7 @@ impl Batch<'_> {
                 self.tx
                     .execute(KEEP_OUTGOING, params![outgoing.id, None::<i64>])?;
             } else {
+                self.tx.execute(EMPTY_BOT_SEND, [outgoing.id])?;
                 pruned.payloads += self.tx.execute(EMPTY_OUTGOING, [outgoing.id])? as u64;
             }
         }
@@ -298,6 +301,7 @@ impl Batch<'_> {
                 self.tx
                     .execute(KEEP_OUTGOING, params![outgoing.id, kept_at])?;
             } else {
+                self.tx.execute(FORGET_BOT_SEND, [outgoing.id])?;
                 self.tx.execute(FORGET_OUTGOING, [outgoing.id])?;
             }
         }

@@ -14,6 +14,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/0001_ledger.sql"),
     include_str!("schema/0002_retention.sql"),
     include_str!("schema/0003_threads.sql"),
+    include_str!("schema/0004_bot_sends.sql"),
 ];
 
 /// The schema version of this binary.

@@ -23,8 +23,11 @@ const MARK: &str = "
     UPDATE outgoing SET state = 1, attempt = attempt + 1, due_at = NULL, node = ?2, changed_at = ?3
      WHERE id = ?1";
 const MARKED: &str = "
-    SELECT o.id, o.attempt, o.conversation, o.number, c.recipient, o.body, o.created_at, o.turn_seq
-      FROM outgoing o JOIN conversation c ON c.id = o.conversation WHERE o.id = ?1";
+    SELECT o.id, o.attempt, o.conversation, o.number, coalesce(b.recipient, c.recipient), o.body,
+           o.created_at, o.turn_seq, b.id IS NOT NULL
+      FROM outgoing o JOIN conversation c ON c.id = o.conversation
+                      LEFT JOIN bot_send b ON b.outgoing = o.id
+     WHERE o.id = ?1";
 const NEXT_DUE: &str = "
     SELECT min(max(o.due_at, n.paused_until))
       FROM number n JOIN outgoing o ON o.number = n.id AND o.due_at IS NOT NULL
@@ -96,5 +99,6 @@ fn read_sending(tx: &Tx<'_>, node: NodeId, row: &Row<'_>) -> rusqlite::Result<Se
             conversation,
             seq: row.get(7)?,
         },
+        is_bots: row.get(8)?,
     })
 }

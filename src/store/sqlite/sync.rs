@@ -32,6 +32,7 @@ pub(super) struct Written {
     pub(super) anything: bool,
     pub(super) woke_turns: bool,
     pub(super) woke_sends: bool,
+    pub(super) woke_settled: bool,
     pub(super) woke_threads: bool,
     pub(super) carried: Carried,
 }
@@ -116,6 +117,9 @@ impl Syncer {
         }
         if written.woke_sends {
             self.shared.sends.send_modify(|count| *count += 1);
+        }
+        if written.woke_settled {
+            self.shared.settled.send_modify(|count| *count += 1);
         }
         if written.woke_threads {
             self.shared.threads.send_modify(|count| *count += 1);

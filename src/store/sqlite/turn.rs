@@ -9,7 +9,7 @@ use super::super::{
     StoredMessage, TurnEnd, Written,
 };
 use super::tx::Tx;
-use super::{node, outbox};
+use super::{bot_sends, node, outbox};
 use crate::crash_point::Method;
 use crate::guard::{self, Guard};
 use crate::model::{
@@ -210,7 +210,10 @@ pub(super) fn finish(tx: &Tx<'_>, lease: Lease, finish: &Finish) -> rusqlite::Re
         tx.wake_turns();
     }
     let seq = standing.done_seq + 1;
-    record_turn(tx, lease, &standing, finish)?;
+    let turn = TurnId { conversation, seq };
+    let is_well = !matches!(finish.end, TurnEnd::Dead(_));
+    let has_sent = bot_sends::finish(tx, turn, lease.epoch, &standing.number, is_well)?;
+    record_turn(tx, lease, &standing, finish, has_sent)?;
     match &finish.end {
         TurnEnd::Reply(bodies) => {
             outbox::enqueue(tx, conversation, &standing.number, seq, bodies)?;
@@ -262,9 +265,11 @@ fn record_turn(
     lease: Lease,
     standing: &Standing,
     finish: &Finish,
+    has_sent: bool,
 ) -> rusqlite::Result<()> {
     let outcome = match finish.end {
         TurnEnd::Reply(_) => 1,
+        TurnEnd::Silence if has_sent => 1,
         TurnEnd::Silence => 2,
         TurnEnd::Dead(_) => 3,
     };

@@ -25,6 +25,7 @@ pub(super) struct Tx<'c> {
     pub(super) store: StoreId,
     pub(super) woke_turns: Cell<bool>,
     pub(super) woke_sends: Cell<bool>,
+    pub(super) woke_settled: Cell<bool>,
     pub(super) woke_threads: Cell<bool>,
     pub(super) carried: Cell<Carried>,
     pub(super) known: &'c KnownAliases,
@@ -48,6 +49,7 @@ impl<'c> Tx<'c> {
             known,
             woke_turns: Cell::new(false),
             woke_sends: Cell::new(false),
+            woke_settled: Cell::new(false),
             woke_threads: Cell::new(false),
             carried: Cell::default(),
             next_message: Cell::new(None),
@@ -125,6 +127,11 @@ impl<'c> Tx<'c> {
     /// An outgoing may have become due.
     pub(super) fn wake_sends(&self) {
         self.woke_sends.set(true);
+    }
+
+    /// What became of a send may be known.
+    pub(super) fn wake_settled(&self) {
+        self.woke_settled.set(true);
     }
 
     /// Those who wait for a thread may get it, or the right to make it.

@@ -143,6 +143,7 @@ impl Writer {
             anything: wal_pages.is_some(),
             woke_turns: tx.woke_turns.get(),
             woke_sends: tx.woke_sends.get(),
+            woke_settled: tx.woke_settled.get(),
             woke_threads: tx.woke_threads.get(),
             carried,
         })

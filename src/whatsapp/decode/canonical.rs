@@ -19,6 +19,13 @@ pub(super) fn canonical(raw: &RawValue) -> Vec<u8> {
     out
 }
 
+/// The canonical text of a value that is read already.
+pub(in crate::whatsapp) fn canonical_text(value: &Value) -> String {
+    let mut out = Vec::new();
+    write(value, &mut out);
+    String::from_utf8_lossy(&out).into_owned()
+}
+
 fn is_exact(value: &Value) -> bool {
     match value {
         Value::Object(members) => members.values().all(is_exact),

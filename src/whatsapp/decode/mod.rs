@@ -20,8 +20,9 @@ mod tests;
 
 use serde_json::value::RawValue;
 
+pub(super) use canonical::canonical_text;
 pub use sender::person;
-pub(super) use sender::phone;
+pub(super) use sender::{digits, phone};
 
 use super::json::{self, Object, Text};
 use crate::model::{Event, NumberId};

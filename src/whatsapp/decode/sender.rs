@@ -85,10 +85,15 @@ pub(super) fn aliases(message: &Object<'_>, contact: Option<&Contact<'_>>) -> Al
 
 /// A phone number as digits with country code; `None` where it holds anything that no one dials.
 pub(in crate::whatsapp) fn phone(text: &Text<'_>) -> Option<String> {
-    let mut digits = String::with_capacity(text.as_bytes().len());
-    for byte in text.as_bytes() {
+    digits(std::str::from_utf8(text.as_bytes()).ok()?)
+}
+
+/// The digits of a phone number as people write them; `None` where it holds anything else.
+pub(in crate::whatsapp) fn digits(text: &str) -> Option<String> {
+    let mut digits = String::with_capacity(text.len());
+    for byte in text.bytes() {
         match byte {
-            b'0'..=b'9' => digits.push(char::from(*byte)),
+            b'0'..=b'9' => digits.push(char::from(byte)),
             b'+' | b' ' | b'-' | b'(' | b')' => {}
             _ => return None,
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 use super::errors::{classify, meaning};
-use crate::model::{FailureClass, SendVerdict, Wamid};
+use crate::model::{FailureClass, GraphAnswer, SendVerdict, Wamid};
 use crate::whatsapp::json::{self, Object};
 
 /// Advice to wait longer than this is not Meta's.
@@ -41,6 +41,16 @@ pub(super) fn verdict(answer: &Answer) -> SendVerdict {
         (None, Some((code, transient))) => of_code(answer, code, transient),
         (None, None) => of_status(answer),
     }
+}
+
+/// The answer as it came, for whom it was asked in the end; `None` if it is not the API's.
+pub(super) fn kept(answer: Answer) -> Option<GraphAnswer> {
+    let body = String::from_utf8(answer.body).ok()?;
+    let fits = body.len() <= GraphAnswer::BODY_MAX && json::parse(&body).is_some();
+    fits.then_some(GraphAnswer {
+        status: answer.status.as_u16(),
+        body,
+    })
 }
 
 /// The code of the answer's error, in words; `None` where it holds none.

@@ -20,7 +20,7 @@ use serde_json::json;
 
 use self::answer::Answer;
 use crate::clock::Clock;
-use crate::model::{FailureClass, NumberId, Recipient, Secret, SendVerdict, Wamid};
+use crate::model::{FailureClass, GraphAnswer, NumberId, Recipient, Secret, SendVerdict, Wamid};
 
 /// An answer longer than this is not read to its end. Meta's are a few hundred bytes.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
@@ -90,8 +90,26 @@ pub struct Graph {
     clock: Clock,
 }
 
+/// What became of a send.
+#[derive(Debug)]
+pub struct Sent {
+    /// What it shows.
+    pub verdict: SendVerdict,
+    /// What Meta answered, as it came, if that is JSON of a size that Meta's answers have.
+    pub answer: Option<GraphAnswer>,
+}
+
+impl Sent {
+    const fn without_answer(verdict: SendVerdict) -> Self {
+        Self {
+            verdict,
+            answer: None,
+        }
+    }
+}
+
 /// A call without an answer.
-enum Lost {
+pub(super) enum Lost {
     /// No connection, so not a byte of the request was written.
     Unreachable(String),
     /// Anything later.
@@ -99,7 +117,7 @@ enum Lost {
 }
 
 impl Lost {
-    fn into_reason(self) -> String {
+    pub(super) fn into_reason(self) -> String {
         match self {
             Self::Unreachable(reason) | Self::Unsure(reason) => reason,
         }
@@ -110,7 +128,7 @@ impl Graph {
     /// Makes the client; no call is made yet.
     pub fn new(settings: &GraphSettings, clock: Clock) -> Result<Self, GraphError> {
         let base = base_url(&settings.base_url)?;
-        let client = client(settings, &base)?;
+        let client = client(settings, &base, headers(&settings.access_token)?)?;
         Ok(Self {
             client,
             base,
@@ -132,19 +150,24 @@ impl Graph {
         recipient: &Recipient,
         body: &str,
         tag: &str,
-    ) -> SendVerdict {
+    ) -> Sent {
         let Some(body) = address::addressed(body, recipient, tag) else {
-            return SendVerdict::Rejected {
+            return Sent::without_answer(SendVerdict::Rejected {
                 code: 100,
                 class: FailureClass::Refused,
                 after: None,
                 reason: "the body to send is no JSON object".to_owned(),
-            };
+            });
         };
         match self.post(number, body).await {
-            Ok(answer) => answer::verdict(&answer),
-            Err(Lost::Unreachable(reason)) => SendVerdict::Unreachable { reason },
-            Err(Lost::Unsure(reason)) => SendVerdict::Unsure { reason },
+            Ok(answer) => Sent {
+                verdict: answer::verdict(&answer),
+                answer: answer::kept(answer),
+            },
+            Err(Lost::Unreachable(reason)) => {
+                Sent::without_answer(SendVerdict::Unreachable { reason })
+            }
+            Err(Lost::Unsure(reason)) => Sent::without_answer(SendVerdict::Unsure { reason }),
         }
     }
 
@@ -197,7 +220,7 @@ impl Graph {
     }
 }
 
-fn base_url(text: &str) -> Result<Url, GraphError> {
+pub(super) fn base_url(text: &str) -> Result<Url, GraphError> {
     let url = Url::parse(text).map_err(|_| GraphError::BaseUrl)?;
     let fits = matches!(url.scheme(), "http" | "https") && url.has_host();
     if fits {
@@ -217,12 +240,13 @@ fn base_url(text: &str) -> Result<Url, GraphError> {
 /// "never even started" (`proto/h1/dispatch.rs`), so not a byte of it was written. Anything
 /// later is an error here. `is_connect` is true only of what failed before a connection stood,
 /// TLS included; without early data (off by default) no request can be on it yet.
-fn client(settings: &GraphSettings, base: &Url) -> Result<Client, GraphError> {
+pub(super) fn client(
+    settings: &GraphSettings,
+    base: &Url,
+    headers: HeaderMap,
+) -> Result<Client, GraphError> {
     // Fails where one is installed already, which serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut headers = HeaderMap::new();
-    headers.insert(AUTHORIZATION, bearer(&settings.access_token)?);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let mut builder = Client::builder()
         .user_agent(concat!("hapax/", env!("CARGO_PKG_VERSION")))
         .default_headers(headers)
@@ -240,6 +264,14 @@ fn client(settings: &GraphSettings, base: &Url) -> Result<Client, GraphError> {
     builder
         .build()
         .map_err(|error| GraphError::Tls(innermost(&error)))
+}
+
+/// What each call of ours carries.
+fn headers(token: &Secret) -> Result<HeaderMap, GraphError> {
+    let mut headers = HeaderMap::new();
+    headers.insert(AUTHORIZATION, bearer(token)?);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(headers)
 }
 
 fn bearer(token: &Secret) -> Result<HeaderValue, GraphError> {
@@ -265,7 +297,7 @@ async fn read(mut response: Response) -> Result<Answer, Lost> {
 }
 
 /// In our own words: an error of the library can hold the URL.
-fn lost(error: &reqwest::Error) -> Lost {
+pub(super) fn lost(error: &reqwest::Error) -> Lost {
     let kind = io_kind(error).map(|kind| format!(" ({kind})"));
     let kind = kind.unwrap_or_default();
     if error.is_dns() {

@@ -25,7 +25,7 @@ async fn send(graph: &Graph) -> SendVerdict {
     let number = NumberId::from("10/6");
     let recipient = Recipient::Phone("4915".to_owned());
     let body = r#"{"type":"text","text":{"body":"hi"}}"#;
-    graph.send(&number, &recipient, body, "tag").await
+    graph.send(&number, &recipient, body, "tag").await.verdict
 }
 
 async fn listener() -> (TcpListener, String) {

@@ -1,0 +1,292 @@
+//! What a turn has already sent, when its bot asks to send: the ledger of a bot's own sends.
+//!
+//! A bot that is tried again sends again, perhaps in other words. Its sends are therefore counted
+//! by their place in the turn, not only compared by what they say. Pure: it sees records and
+//! decides; the store keeps them.
+
+use super::ids::{BotSendId, EventKey};
+
+/// What a send says, as far as two can be told apart by it: equal for equal recipients and
+/// bodies, however their JSON is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Content(pub [u8; 16]);
+
+impl Content {
+    /// Of these parts, each of them whole.
+    pub fn of(parts: &[&str]) -> Self {
+        let parts: Vec<&[u8]> = parts.iter().map(|part| part.as_bytes()).collect();
+        Self(EventKey::derive(&parts).0)
+    }
+}
+
+/// What the bot's caller was told of a send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Told {
+    /// Nothing that we know of: it hung up, or the process that served it ended.
+    Nothing = 0,
+    /// What Meta said: the real message id, or an error.
+    Truth = 1,
+    /// An id of ours in place of Meta's, which was not known in time.
+    OwnId = 2,
+}
+
+impl Told {
+    /// Reads the ledger's number.
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            0 => Some(Self::Nothing),
+            1 => Some(Self::Truth),
+            2 => Some(Self::OwnId),
+            _ => None,
+        }
+    }
+}
+
+/// One send that is on record for a turn. Epochs stand for attempts: each attempt has one of its
+/// own, and a later one a higher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recorded {
+    /// Which.
+    pub id: BotSendId,
+    /// What it says.
+    pub content: Content,
+    /// Whether it was asked for under the key that is asked for now.
+    pub has_key: bool,
+    /// The epoch in which it was asked for first.
+    pub born: i64,
+    /// The epoch in which it was asked for last.
+    pub seen: i64,
+    /// What its caller was told.
+    pub told: Told,
+}
+
+/// What is asked for now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    /// What it says.
+    pub content: Content,
+    /// The epoch of the attempt that asks.
+    pub epoch: i64,
+    /// Whether the turn has finished already.
+    pub is_finished: bool,
+}
+
+/// What becomes of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// It is a new message.
+    New,
+    /// It is one that is on record, and nothing is sent for it.
+    Known(BotSendId, Likeness),
+}
+
+/// Why a send is taken for one that is on record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Likeness {
+    /// The same request once more: it has the same key, or says the same, and its first caller
+    /// has not heard what came of it.
+    Joined,
+    /// It says the same as an earlier attempt did.
+    Repeated,
+    /// It says something else, at a place that an earlier attempt has filled already.
+    Diverged,
+}
+
+impl Likeness {
+    /// The word used in logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Joined => "joined",
+            Self::Repeated => "repeated",
+            Self::Diverged => "diverged",
+        }
+    }
+}
+
+/// Decides by what is on record for the turn, in the order in which it was first asked for.
+///
+/// In the first attempt every send is new, unless a client repeats a request whose answer it has
+/// not got. In a later attempt, and after the end, what was said is not said again; and what is
+/// said in other words takes, in order, the places that earlier attempts have filled.
+pub fn decide(recorded: &[Recorded], asked: &Asked) -> Decision {
+    let says_it = |one: &&Recorded| one.content == asked.content;
+    let of_earlier = |one: &&Recorded| one.seen < asked.epoch;
+    let known = |one: &Recorded, likeness| Decision::Known(one.id, likeness);
+    let mut all = recorded.iter();
+    if let Some(same) = all.find(|one| one.has_key) {
+        return known(same, Likeness::Joined);
+    }
+    let unheard = |one: &&Recorded| says_it(one) && one.told == Told::Nothing;
+    if let Some(same) = recorded.iter().find(unheard) {
+        return known(same, Likeness::Joined);
+    }
+    let unused = |one: &&Recorded| says_it(one) && of_earlier(one);
+    if let Some(same) = recorded.iter().find(unused) {
+        return known(same, Likeness::Repeated);
+    }
+    let is_later = recorded.iter().any(|one| one.born < asked.epoch);
+    if (is_later || asked.is_finished)
+        && let Some(same) = recorded.iter().find(says_it)
+    {
+        return known(same, Likeness::Repeated);
+    }
+    match recorded.iter().find(of_earlier) {
+        Some(filled) => known(filled, Likeness::Diverged),
+        None => Decision::New,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A turn as it is asked, once after the other; each line answers what became of it.
+    #[derive(Default)]
+    struct Played {
+        recorded: Vec<Recorded>,
+        is_finished: bool,
+    }
+
+    impl Played {
+        fn ask(&mut self, epoch: i64, says: &str) -> Decision {
+            self.ask_as(epoch, says, Told::Truth)
+        }
+
+        fn ask_as(&mut self, epoch: i64, says: &str, told: Told) -> Decision {
+            let content = Content::of(&[says]);
+            let asked = Asked {
+                content,
+                epoch,
+                is_finished: self.is_finished,
+            };
+            let decision = decide(&self.recorded, &asked);
+            match decision {
+                Decision::New => self.recorded.push(Recorded {
+                    id: BotSendId(self.recorded.len() as i64),
+                    content,
+                    has_key: false,
+                    born: epoch,
+                    seen: epoch,
+                    told,
+                }),
+                Decision::Known(id, _) => {
+                    let one = &mut self.recorded[usize::try_from(id.0).unwrap()];
+                    one.seen = epoch;
+                    one.told = told;
+                }
+            }
+            decision
+        }
+    }
+
+    fn known(id: i64, likeness: Likeness) -> Decision {
+        Decision::Known(BotSendId(id), likeness)
+    }
+
+    #[test]
+    fn in_the_first_attempt_each_is_new_even_if_it_says_the_same() {
+        let mut turn = Played::default();
+        for says in ["a", "b", "a"] {
+            assert_eq!(turn.ask(5, says), Decision::New);
+        }
+    }
+
+    #[test]
+    fn a_clients_retry_joins_what_it_has_not_heard_of() {
+        let mut turn = Played::default();
+        assert_eq!(turn.ask_as(5, "a", Told::Nothing), Decision::New);
+        assert_eq!(turn.ask(5, "a"), known(0, Likeness::Joined));
+        assert_eq!(turn.ask(5, "a"), Decision::New, "it has heard of the first");
+    }
+
+    #[test]
+    fn a_second_attempt_says_nothing_again() {
+        let mut turn = Played::default();
+        turn.ask(5, "a");
+        turn.ask(5, "b");
+        assert_eq!(turn.ask(6, "b"), known(1, Likeness::Repeated));
+        assert_eq!(turn.ask(6, "a"), known(0, Likeness::Repeated));
+        assert_eq!(turn.ask(6, "a"), known(0, Likeness::Repeated));
+        assert_eq!(turn.ask(6, "c"), Decision::New);
+    }
+
+    #[test]
+    fn other_words_take_the_places_that_are_filled() {
+        let mut turn = Played::default();
+        turn.ask(5, "a");
+        turn.ask(5, "b");
+        assert_eq!(
+            turn.ask(7, "a, in other words"),
+            known(0, Likeness::Diverged)
+        );
+        assert_eq!(
+            turn.ask(7, "b, in other words"),
+            known(1, Likeness::Diverged)
+        );
+        assert_eq!(turn.ask(7, "c"), Decision::New);
+        // And so in the attempt after that: three places are filled.
+        for place in 0..3 {
+            let says = format!("third wording of {place}");
+            assert_eq!(turn.ask(8, &says), known(place, Likeness::Diverged));
+        }
+        assert_eq!(turn.ask(8, "d"), Decision::New);
+    }
+
+    #[test]
+    fn an_attempt_that_sent_nothing_leaves_the_next_one_free() {
+        let mut turn = Played::default();
+        assert_eq!(turn.ask(6, "a"), Decision::New);
+        assert_eq!(turn.ask(6, "a"), Decision::New);
+    }
+
+    #[test]
+    fn after_the_end_nothing_is_said_again() {
+        let mut turn = Played::default();
+        turn.ask(5, "a");
+        turn.is_finished = true;
+        assert_eq!(turn.ask(5, "a"), known(0, Likeness::Repeated));
+        assert_eq!(
+            turn.ask(5, "b"),
+            Decision::New,
+            "a bot that goes on sending"
+        );
+    }
+
+    #[test]
+    fn a_key_decides_before_all_else() {
+        let one = Recorded {
+            id: BotSendId(7),
+            content: Content::of(&["a"]),
+            has_key: true,
+            born: 5,
+            seen: 5,
+            told: Told::Truth,
+        };
+        let asked = Asked {
+            content: Content::of(&["b"]),
+            epoch: 5,
+            is_finished: false,
+        };
+        assert_eq!(decide(&[one], &asked), known(7, Likeness::Joined));
+    }
+
+    proptest::proptest! {
+        /// However often a turn is tried and whatever its attempts say, no person gets more
+        /// messages than the attempt that said most.
+        #[test]
+        fn no_turn_sends_more_than_its_longest_attempt(
+            attempts in proptest::collection::vec(
+                proptest::collection::vec("[a-d]", 0..6), 1..6),
+        ) {
+            let mut turn = Played::default();
+            for (epoch, sends) in attempts.iter().enumerate() {
+                for says in sends {
+                    turn.ask(epoch as i64, says);
+                }
+            }
+            let longest = attempts.iter().map(Vec::len).max().unwrap_or(0);
+            proptest::prop_assert!(turn.recorded.len() <= longest);
+        }
+    }
+}
