@@ -1,7 +1,7 @@
 //! A pretend Graph API on loopback: takes sends, refuses what Meta would refuse, and misbehaves
 //! as scripted. Everything it was asked goes into the history.
 
-mod lenient;
+mod for_bots;
 
 use std::fmt;
 use std::io;
@@ -73,7 +73,8 @@ struct Service {
     marked_read: AtomicU64,
     typing: AtomicU64,
     addr: SocketAddr,
-    lenient: AtomicBool,
+    is_for_bots: AtomicBool,
+    is_lenient: AtomicBool,
 }
 
 impl fmt::Debug for Graph {
@@ -103,7 +104,8 @@ impl Graph {
             marked_read: AtomicU64::new(0),
             typing: AtomicU64::new(0),
             addr: port.addr(),
-            lenient: AtomicBool::new(false),
+            is_for_bots: AtomicBool::new(false),
+            is_lenient: AtomicBool::new(false),
         });
         let router = router(&service);
         Ok(Self(Arc::new(Inner {
@@ -129,11 +131,16 @@ impl Graph {
         self.0.addr
     }
 
-    /// From now on it takes what Meta takes from bots, though its pages ask for more: a number
-    /// without `+`, a text without a type, any token; it knows other paths well enough to keep a
-    /// bot going; and a call takes some tens of milliseconds, as over a network.
+    /// From now on it is as bots meet it: it knows other paths well enough to keep one going, and
+    /// a call takes some tens of milliseconds, as over a network.
+    pub fn be_as_bots_meet_it(&self) {
+        self.0.service.is_for_bots.store(true, Ordering::SeqCst);
+    }
+
+    /// From now on it takes what Meta takes, though its pages ask for more: a number without `+`,
+    /// a text without a type; and any token.
     pub fn be_lenient(&self) {
-        self.0.service.lenient.store(true, Ordering::SeqCst);
+        self.0.service.is_lenient.store(true, Ordering::SeqCst);
     }
 
     /// The history it records into.
@@ -234,14 +241,18 @@ impl Graph {
 fn router(service: &Arc<Service>) -> Router {
     Router::new()
         .route("/{version}/{number}/messages", post(messages))
-        .fallback(lenient::elsewhere)
+        .fallback(for_bots::elsewhere)
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .with_state(Arc::clone(service))
 }
 
 impl Service {
     fn is_lenient(&self) -> bool {
-        self.lenient.load(Ordering::SeqCst)
+        self.is_lenient.load(Ordering::SeqCst)
+    }
+
+    fn is_for_bots(&self) -> bool {
+        self.is_for_bots.load(Ordering::SeqCst)
     }
 
     fn origin(&self) -> String {
@@ -335,7 +346,9 @@ async fn messages(
         return Refusal::invalid("the body is not JSON").into_response();
     };
     if service.is_lenient() {
-        body = lenient::as_documented(body);
+        body = for_bots::as_documented(body);
+    }
+    if service.is_for_bots() {
         service.take_a_moment().await;
     }
     let at = service.clock.boottime();

@@ -128,6 +128,7 @@ impl Ground<'_> {
         };
         let graph = Graph::start(settings, History::new(), self.clock.clone())
             .map_err(|error| format!("no pretend Graph API: {error}"))?;
+        graph.be_as_bots_meet_it();
         let ai = Ai::start(self.plan.seed, self.clock.clone())
             .map_err(|error| format!("no pretend AI server: {error}"))?;
         Ok(Stage { graph, ai })

@@ -47,9 +47,10 @@ pub(super) async fn elsewhere(
     method: Method,
     uri: Uri,
 ) -> Response {
-    if !service.is_lenient() {
+    if !service.is_for_bots() {
         return Refusal::unknown_path().into_response();
     }
+    service.take_a_moment().await;
     let path = uri.path();
     if path.starts_with(DOWNLOADS) {
         return ([(CONTENT_TYPE, "image/png")], PIXEL.to_vec()).into_response();
