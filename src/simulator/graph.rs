@@ -1,7 +1,7 @@
 //! A pretend Graph API on loopback: takes sends, refuses what Meta would refuse, and misbehaves
 //! as scripted. Everything it was asked goes into the history.
 
-mod lenient;
+mod for_bots;
 mod other;
 
 use std::fmt;
@@ -77,7 +77,8 @@ struct Service {
     typing: AtomicU64,
     elsewhere: elsewhere::Calls,
     addr: SocketAddr,
-    lenient: AtomicBool,
+    is_for_bots: AtomicBool,
+    is_lenient: AtomicBool,
 }
 
 impl fmt::Debug for Graph {
@@ -108,7 +109,8 @@ impl Graph {
             typing: AtomicU64::new(0),
             elsewhere: elsewhere::Calls::default(),
             addr: port.addr(),
-            lenient: AtomicBool::new(false),
+            is_for_bots: AtomicBool::new(false),
+            is_lenient: AtomicBool::new(false),
         });
         let router = router(&service);
         Ok(Self(Arc::new(Inner {
@@ -134,11 +136,16 @@ impl Graph {
         self.0.addr
     }
 
-    /// From now on it takes what Meta takes from bots, though its pages ask for more: a number
-    /// without `+`, a text without a type, any token; it knows other paths well enough to keep a
-    /// bot going; and a call takes some tens of milliseconds, as over a network.
+    /// From now on it is as bots meet it: it knows other paths well enough to keep one going, and
+    /// a call takes some tens of milliseconds, as over a network.
+    pub fn be_as_bots_meet_it(&self) {
+        self.0.service.is_for_bots.store(true, Ordering::SeqCst);
+    }
+
+    /// From now on it takes what Meta takes, though its pages ask for more: a number without `+`,
+    /// a text without a type; and any token.
     pub fn be_lenient(&self) {
-        self.0.service.lenient.store(true, Ordering::SeqCst);
+        self.0.service.is_lenient.store(true, Ordering::SeqCst);
     }
 
     /// The history it records into.
@@ -254,7 +261,11 @@ fn router(service: &Arc<Service>) -> Router {
 
 impl Service {
     fn is_lenient(&self) -> bool {
-        self.lenient.load(Ordering::SeqCst)
+        self.is_lenient.load(Ordering::SeqCst)
+    }
+
+    fn is_for_bots(&self) -> bool {
+        self.is_for_bots.load(Ordering::SeqCst)
     }
 
     fn origin(&self) -> String {
@@ -348,7 +359,9 @@ async fn messages(
         return Refusal::invalid("the body is not JSON").into_response();
     };
     if service.is_lenient() {
-        body = lenient::as_documented(body);
+        body = for_bots::as_documented(body);
+    }
+    if service.is_for_bots() {
         service.take_a_moment().await;
     }
     let at = service.clock.boottime();

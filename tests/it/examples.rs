@@ -43,21 +43,15 @@ async fn tried(name: &str, arguments: &[&str], mut command: Command) -> Value {
     let json: Value = serde_json::from_slice(&output.stdout).expect(&err);
     let counts = &json["behind_hapax"];
     assert_eq!(counts["messages"], counts["replies"], "{json}");
-    for fault in ["double_answers", "missing"] {
+    for fault in ["double_answers", "out_of_order", "missing"] {
         assert_eq!(counts[fault], 0, "{name}: {fault} behind Hapax: {json}");
     }
+    assert_eq!(output.status.code(), Some(0), "{json}");
     assert!(
         json["alone"]["double_answers"].as_u64() > Some(0),
         "{name} alone: {json}"
     );
     json
-}
-
-/// Order is kept until the bot's 200, so for one that answers at the end.
-fn assert_in_order(json: &Value) {
-    assert_eq!(json["behind_hapax"]["out_of_order"], 0, "{json}");
-    assert_eq!(json["clean"], true, "{json}");
-    assert_eq!(json["alone"]["works_after_answering"], false, "{json}");
 }
 
 /// `hapax try` with these arguments, quicker and as JSON, with a folder first in the PATH.
@@ -107,7 +101,7 @@ async fn flask_alone_answers_twice_and_splits_threads_and_behind_hapax_never() {
     let json = tried("python-flask", &arguments, hapax(&arguments, &python)).await;
     assert!(json["alone"]["split_threads"].as_u64() > Some(0), "{json}");
     assert_eq!(json["behind_hapax"]["split_threads"], 0, "{json}");
-    assert_in_order(&json);
+    assert_eq!(json["alone"]["works_after_answering"], false, "{json}");
 }
 
 #[tokio::test]
@@ -126,8 +120,6 @@ async fn fastapi_alone_answers_twice_and_behind_hapax_never() {
     ];
     let json = tried("python-fastapi", &arguments, hapax(&arguments, &python)).await;
     assert_eq!(json["alone"]["works_after_answering"], true, "{json}");
-    let advice = json["advice"].as_str().expect("advice");
-    assert!(advice.contains("--done reply"), "{advice}");
 }
 
 #[tokio::test]
@@ -139,5 +131,5 @@ async fn express_alone_answers_twice_and_behind_hapax_never() {
     let mut command = hapax(&arguments, &modules);
     command.env("NODE_PATH", &modules);
     let json = tried("node-express", &arguments, command).await;
-    assert_in_order(&json);
+    assert_eq!(json["alone"]["works_after_answering"], false, "{json}");
 }

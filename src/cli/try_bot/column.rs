@@ -120,7 +120,7 @@ impl Ground<'_> {
             folder: &folder,
         };
         let gateway = gateway::start(&between, self.clock).await?;
-        let way = Way::through(&gateway, &stage.graph, &folder, self.clock).await?;
+        let way = Way::through(&gateway, &folder, self.clock)?;
         let mut bot = self.bot(Name::Behind, &stage, &way, port)?;
         self.search(port, Some(&url)).webhook(&mut bot).await?;
         let trial = self.trial(Name::Behind, &gateway.webhook_url(), &stage)?;
@@ -142,6 +142,7 @@ impl Ground<'_> {
         };
         let graph = Graph::start(settings, History::new(), self.clock.clone())
             .map_err(|error| format!("no pretend Graph API: {error}"))?;
+        graph.be_as_bots_meet_it();
         let ai = Ai::start(self.plan.seed, self.clock.clone())
             .map_err(|error| format!("no pretend AI server: {error}"))?;
         Ok(Stage { graph, ai })

@@ -9,7 +9,6 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::environment::NUMBER;
 use crate::app::Running;
 use crate::clock::Clock;
 use crate::config::Sources;
@@ -27,7 +26,6 @@ const LIMITS: Limits = Limits {
     age: Duration::from_secs(3600),
     drain: Duration::from_secs(1),
 };
-const ASK_MAX: Duration = Duration::from_secs(10);
 
 /// A way that is open.
 pub(super) struct Way {
@@ -59,16 +57,8 @@ impl Way {
         })
     }
 
-    /// Through Hapax, if it takes sends; else straight to the pretend Graph API.
-    pub(super) async fn through(
-        gateway: &Running,
-        graph: &Graph,
-        folder: &Path,
-        clock: &Clock,
-    ) -> Result<Self, String> {
-        if !takes_sends(gateway.bot, clock).await? {
-            return Self::to_graph(graph, folder, clock).await;
-        }
+    /// Through Hapax.
+    pub(super) fn through(gateway: &Running, folder: &Path, clock: &Clock) -> Result<Self, String> {
         Ok(Self {
             variables: variables(gateway.bot, folder, clock)?,
             served: None,
@@ -102,15 +92,4 @@ fn variables(address: SocketAddr, folder: &Path, clock: &Clock) -> Result<Variab
         authority: &authority,
     };
     prepare(&before, around).map_err(|error| error.to_string())
-}
-
-/// Whether sends are taken on the bot side of a gateway: what is not there answers 404.
-async fn takes_sends(bot_side: SocketAddr, clock: &Clock) -> Result<bool, String> {
-    let http = reqwest::Client::builder().no_proxy().build();
-    let http = http.map_err(|error| format!("no HTTP client: {error}"))?;
-    let url = format!("http://{bot_side}/v23.0/{NUMBER}/messages");
-    let asked = clock.timeout(ASK_MAX, http.post(url).body("{}").send());
-    let answer = asked.await.map_err(|error| error.to_string())?;
-    let answer = answer.map_err(|error| error.to_string())?;
-    Ok(answer.status() != reqwest::StatusCode::NOT_FOUND)
 }

@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use super::{Refusal, Service, is_authorized, lenient};
+use super::{Refusal, Service, for_bots, is_authorized};
 use crate::simulator::elsewhere;
 
 pub(super) async fn media_up(
@@ -51,8 +51,9 @@ pub(super) async fn any(
 ) -> Response {
     let (method, uri) = (parts.0.clone(), parts.1.clone());
     let _ = service.elsewhere.take(parts, body).await;
-    if service.is_lenient() {
-        return lenient::answer(&service, &method, &uri);
+    if service.is_for_bots() {
+        service.take_a_moment().await;
+        return for_bots::answer(&service, &method, &uri);
     }
     Refusal::unknown_path().into_response()
 }

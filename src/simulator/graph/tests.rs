@@ -217,6 +217,11 @@ async fn a_lenient_one_takes_what_bots_send_and_knows_other_paths() {
     assert_eq!(call(&graph, "any", &nothing).await.unwrap().0, 400);
 
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let unknown = http
+        .post(format!("{}/v23.0/106/subscribed_apps", graph.url()))
+        .send();
+    assert_eq!(unknown.await.unwrap().status(), 404);
+    graph.be_as_bots_meet_it();
     let base = format!("{}/v23.0", graph.url());
     let upload = http.post(format!("{base}/106/media")).send().await;
     let id = upload.unwrap().json::<Value>().await.unwrap()["id"].clone();
