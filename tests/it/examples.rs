@@ -110,6 +110,8 @@ async fn fastapi_alone_answers_twice_and_behind_hapax_never() {
         return left_out();
     };
     let arguments = [
+        "--done",
+        "reply",
         "--",
         "uvicorn",
         "--workers",
