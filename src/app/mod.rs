@@ -142,6 +142,9 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Running, StartError>
     running
         .senders
         .spawn(built.sender.run(stops.sender.clone()));
+    if let Some(relay) = built.relay {
+        running.senders.spawn(relay.run(stops.sender.clone()));
+    }
     let limits = build::limits(config);
     let bot_side = build::bot_side(
         config,

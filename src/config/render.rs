@@ -196,6 +196,7 @@ fn handler(entries: &mut Entries, handler: &HandlerConfig) {
                 }),
             ),
             ("forward.number_url", number_urls(&forward.number_urls)),
+            ("forward.notices", Some(forward.notices.to_string())),
             ("forward.reply_wait", time(forward.reply_wait)),
             (
                 "forward.retry_id",
@@ -204,6 +205,7 @@ fn handler(entries: &mut Entries, handler: &HandlerConfig) {
                     ForwardRetryId::Fresh => "fresh",
                 }),
             ),
+            ("forward.statuses", Some(forward.statuses.to_string())),
             ("forward.tail", time(forward.tail)),
         ]),
         HandlerConfig::Ask(ask) => entries.push(("ask.secret", hidden(Some(&ask.secret)))),
