@@ -32,6 +32,7 @@ mod pooler;
 mod protocol_model;
 mod provided;
 mod rehearsed;
+mod relayed;
 mod retention;
 mod same_bot;
 mod scene;
