@@ -99,13 +99,9 @@ pub(super) async fn stages(
         Some(handler) => (handler, None),
         None => configured_handler(config, clock.clone())?,
     };
-    let relays = relays(config).filter(|_| bot.is_some()).unwrap_or_default();
+    let relays = relays(config, bot.is_some());
     let graph = graph(config, clock.clone())?;
-    let timing = Timing {
-        lease_ttl: config.node.lease_ttl,
-        renew_every: config.node.renew_every,
-    };
-    let membership = Membership::join(store.clone(), clock.clone(), timing).await?;
+    let membership = Membership::join(store.clone(), clock.clone(), timing(config)).await?;
     let metrics = Metrics::new();
     let receiving = Arc::new(AtomicBool::new(true));
     let ingress = ingress(
@@ -139,23 +135,14 @@ pub(super) async fn stages(
         },
         sender_settings(config),
     );
-    let relay = bot.filter(|_| relays.any()).map(|bot| {
-        let parts = RelayParts {
-            store: store.clone(),
-            membership: Arc::clone(&membership),
-            bot,
-            clock: clock.clone(),
-            metrics: metrics.clone(),
-        };
-        Relay::new(parts, relay_settings(config))
-    });
+    let bot = bot.filter(|_| relays.any());
+    let relay = bot.map(|bot| relay(config, bot, &store, &membership, &clock, &metrics));
     let janitor = janitor(config, &store, &membership, &clock, &metrics);
     let egress = egress(config, &store, &clock, &metrics)?;
-    let token = config.admin.token.clone();
     let admin = admin::router(AdminParts {
         store,
         metrics,
-        token,
+        token: config.admin.token.clone(),
     });
     Ok(Stages {
         membership,
@@ -168,6 +155,31 @@ pub(super) async fn stages(
         admin,
         receiving,
     })
+}
+
+fn timing(config: &Config) -> Timing {
+    Timing {
+        lease_ttl: config.node.lease_ttl,
+        renew_every: config.node.renew_every,
+    }
+}
+
+fn relay(
+    config: &Config,
+    bot: Arc<Forward>,
+    store: &SharedStore,
+    membership: &Arc<Membership>,
+    clock: &Clock,
+    metrics: &Metrics,
+) -> Arc<Relay> {
+    let parts = RelayParts {
+        store: store.clone(),
+        membership: Arc::clone(membership),
+        bot,
+        clock: clock.clone(),
+        metrics: metrics.clone(),
+    };
+    Relay::new(parts, relay_settings(config))
 }
 
 fn janitor(
@@ -327,14 +339,16 @@ fn configured_handler(config: &Config, clock: Clock) -> Result<Configured, Start
     })
 }
 
-/// What the bot gets beside messages; `None`: its handler hands over nothing else.
-fn relays(config: &Config) -> Option<Relays> {
+/// What the bot gets beside messages, if there is a way to it.
+fn relays(config: &Config, has_bot: bool) -> Relays {
     match &config.handler {
-        HandlerConfig::Forward(forward) => Some(Relays {
+        HandlerConfig::Forward(forward) if has_bot => Relays {
             statuses: forward.statuses,
             notices: forward.notices,
-        }),
-        HandlerConfig::Echo | HandlerConfig::Ask(_) => None,
+        },
+        HandlerConfig::Forward(_) | HandlerConfig::Echo | HandlerConfig::Ask(_) => {
+            Relays::default()
+        }
     }
 }
 

@@ -87,7 +87,7 @@ mod tests {
         let (one, two) = (NumberId::from("1"), NumberId::from("2"));
         assert_eq!(pauses.begin(&one, Duration::ZERO, None), (second, true));
         assert_eq!(pauses.begin(&one, Duration::ZERO, None), (second, false));
-        assert_eq!(pauses.now(Duration::ZERO), [one.clone()]);
+        assert_eq!(pauses.now(Duration::ZERO), vec![one.clone()]);
         assert_eq!(pauses.next(Duration::ZERO), Some(second));
         assert!(pauses.now(second).is_empty());
         assert_eq!(pauses.begin(&one, second, None), (2 * second, false));

@@ -100,10 +100,7 @@ pub const ALL: &[(&str, &str)] = &[
         "hapax_bot_sends_late_total",
         "Such requests that came after the bot's 2xx had ended their turn",
     ),
-    (
-        "hapax_relays_total",
-        "Calls that hand a status or a notice to the bot, by what became of them; expired: it waited too long",
-    ),
+    ("hapax_relays_total", "Tries to relay, by how they ended"),
     ("hapax_dead_letters_total", "Dead letters made, by kind"),
     (
         "hapax_pruned_events_total",

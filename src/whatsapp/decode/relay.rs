@@ -64,7 +64,8 @@ fn of_element(change: &Change<'_>, place: Place<'_>, raw: &RawValue) -> String {
     let mut carried = String::new();
     let mut contact = None;
     if let Place::In(array) = place {
-        if change.field.get() == "\"messages\"" {
+        // As with messages: what Meta has added since belongs to what it stands beside.
+        if change.kind == "messages" && matches!(array, "messages" | "statuses") {
             carried = envelope::beside_messages(change);
         }
         let is_sole = |elements: Vec<&RawValue>| elements.len() == 1;
