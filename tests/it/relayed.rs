@@ -9,6 +9,7 @@ use hapax::model::{Aliases, NumberId, Recipient};
 use hapax::simulator::bot::{Bot, Call, Proof};
 use hapax::simulator::meta::{Meta, Plan};
 use hapax::simulator::payload::{Element, StatusOf, single};
+use hapax::simulator::script::Answer;
 use hapax::store::{SendWhen, SharedStore, Stage};
 use hapax::whatsapp::minted;
 use serde_json::{Value, json};
@@ -23,6 +24,7 @@ on_each_engine!(
     nothing_comes_that_nobody_asked_for,
     what_a_bot_that_was_down_has_missed_comes_later_though_the_process_was_killed,
     what_was_under_way_at_the_kill_comes_again,
+    what_the_bot_never_takes_ends_and_holds_up_nothing,
 );
 
 async fn node(world: &World, bot: &Bot, statuses: &str, notices: &str) -> Node {
@@ -268,11 +270,36 @@ async fn what_was_under_way_at_the_kill_comes_again(world: World) {
     let calls = bot.calls();
     let (before, after) = calls.split_at(under_way);
     assert_eq!(before.len(), 1, "of one lane one is handed over at a time");
-    let after: Vec<String> = after.iter().map(|call| status_of(call).0).collect();
+    let mut after: Vec<String> = after.iter().map(|call| status_of(call).0).collect();
+    after.sort_unstable();
     assert_eq!(after, ids, "the first comes again, and no other twice");
     let keys: BTreeSet<&str> = calls
         .iter()
         .map(|call| call.header("x-hapax-event"))
         .collect();
     assert_eq!(keys.len(), STATUSES, "it comes again under the same key");
+}
+
+async fn what_the_bot_never_takes_ends_and_holds_up_nothing(world: World) {
+    let bot = bot(&world);
+    for (id, answer) in [("wamid.500", 500), ("wamid.404", 404)] {
+        let applies = move |call: &Call| status_of(call).0 == id;
+        bot.script().when(applies, Answer::Status(answer));
+    }
+    let node = node(&world, &bot, "true", "false").await;
+    let meta = world.meta(&node);
+    for id in ["wamid.500", "wamid.404", "wamid.200"] {
+        thrice(&meta, &status(&world, id, "read", None)).await;
+    }
+    all_relayed(&world, &node).await;
+    let tries = |id: &str| {
+        let calls = bot.calls();
+        calls.iter().filter(|call| status_of(call).0 == id).count()
+    };
+    let tries = ["wamid.500", "wamid.404", "wamid.200"].map(tries);
+    assert_eq!(tries, [4, 1, 1]);
+    let figures = node.figures().await;
+    let results = ["given_up", "refused", "taken", "retry"];
+    let results = results.map(|result| figures.sum("hapax_relays_total", result));
+    assert_eq!(results, [1, 1, 1, 3]);
 }
