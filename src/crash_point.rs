@@ -45,6 +45,10 @@ pub enum Method {
     Told,
     /// A number that a bot has dialled is linked to Meta's.
     LinkDialled,
+    /// What a bot is to get beside messages is taken. Passed only where there was such.
+    Relay,
+    /// What became of that is recorded.
+    Relayed,
     /// What is old is forgotten. Passed only by the node that has the duty.
     Prune,
     /// The right to make an AI thread is given. Passed only where it was.
@@ -57,7 +61,7 @@ pub enum Method {
 
 impl Method {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::Join,
         Self::Renew,
         Self::Leave,
@@ -75,6 +79,8 @@ impl Method {
         Self::Stage,
         Self::Told,
         Self::LinkDialled,
+        Self::Relay,
+        Self::Relayed,
         Self::Prune,
         Self::ClaimThread,
         Self::CompleteThread,
@@ -100,6 +106,8 @@ impl Method {
             Self::Stage => "stage.before_commit",
             Self::Told => "told.before_commit",
             Self::LinkDialled => "link_dialled.before_commit",
+            Self::Relay => "relay.before_commit",
+            Self::Relayed => "relayed.before_commit",
             Self::Prune => "prune.before_commit",
             Self::ClaimThread => "claim_thread.before_commit",
             Self::CompleteThread => "complete_thread.before_commit",
@@ -126,6 +134,8 @@ impl Method {
             Self::Stage => "stage.after_commit",
             Self::Told => "told.after_commit",
             Self::LinkDialled => "link_dialled.after_commit",
+            Self::Relay => "relay.after_commit",
+            Self::Relayed => "relayed.after_commit",
             Self::Prune => "prune.after_commit",
             Self::ClaimThread => "claim_thread.after_commit",
             Self::CompleteThread => "complete_thread.after_commit",

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use crate::clock::Clock;
 use crate::store::{Membership, PruneRequest, Pruned, SharedStore, StoreError};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, RelayResult};
 
 /// Rows of each kind in one batch: the store does nothing else meanwhile.
 const BATCH: u32 = 500;
@@ -37,6 +37,8 @@ pub struct JanitorSettings {
     pub keys: Duration,
     /// How old payloads become; see [`PruneRequest::payloads`].
     pub payloads: Duration,
+    /// How long what the bot is to get beside messages waits; see [`PruneRequest::relays`].
+    pub relays: Duration,
     /// The pause between two rounds.
     pub every: Duration,
 }
@@ -83,8 +85,12 @@ impl Janitor {
                 return answer.map(drop);
             };
             self.parts.metrics.pruned(pruned.events, pruned.payloads);
+            self.parts
+                .metrics
+                .relayed(RelayResult::Expired, pruned.relays);
             all.events += pruned.events;
             all.payloads += pruned.payloads;
+            all.relays += pruned.relays;
             if !pruned.more {
                 break;
             }
@@ -101,11 +107,18 @@ impl Janitor {
             node: self.parts.membership.node(),
             keys: self.settings.keys,
             payloads: self.settings.payloads,
+            relays: self.settings.relays,
             limit: BATCH,
         }
     }
 
     fn tell(&self, all: &Pruned, began: Duration) {
+        if all.relays > 0 {
+            warn!(
+                relays = all.relays,
+                "statuses and notices waited too long for the bot and are dropped"
+            );
+        }
         if all.events + all.payloads > 0 {
             let latency_ms = self
                 .parts
@@ -134,6 +147,7 @@ mod tests {
     const SETTINGS: JanitorSettings = JanitorSettings {
         keys: DAY,
         payloads: DAY,
+        relays: DAY,
         every: Duration::from_secs(600),
     };
 
@@ -174,6 +188,7 @@ mod tests {
         let notice = |n: u32| Event {
             key: EventKey::derive(&[&n.to_be_bytes()]),
             number: None,
+            relay: None,
             body: EventBody::Notice(Notice {
                 kind: "account_update".into(),
                 raw: "{}".into(),

@@ -19,6 +19,7 @@ pub mod janitor;
 pub mod listener;
 pub mod model;
 pub mod proxy;
+pub mod relay;
 pub mod sender;
 pub mod simulator;
 pub mod store;

@@ -87,5 +87,6 @@ fn waiting(backlog: &Backlog) -> Waiting {
         outgoing_unsure: backlog.outgoing_unsure,
         dead_letters_open: backlog.dead_letters,
         numbers_paused: backlog.numbers_paused,
+        relays_waiting: backlog.relays,
     }
 }

@@ -24,12 +24,13 @@ use crate::ingress::{Ingress, IngressLimits, IngressParts};
 use crate::janitor::{Janitor, JanitorParts, JanitorSettings};
 use crate::listener::Limits;
 use crate::model::{Backoff, Handler, Message};
+use crate::relay::{Relay, RelayParts, RelaySettings};
 use crate::sender::{SendPolicy, Sender, SenderParts, SenderSettings};
 use crate::store::{Membership, Policy, SendWhen, SharedStore, StoreError, Timing};
 use crate::telemetry::Metrics;
 use crate::threads::{self, ThreadParts, ThreadSettings};
 use crate::whatsapp::passage::Passage;
-use crate::whatsapp::{self, AppSecrets, Graph, GraphSettings, VerifyTokens, signature};
+use crate::whatsapp::{self, AppSecrets, Graph, GraphSettings, Relays, VerifyTokens, signature};
 use crate::worker::{NoReply, ReplyPolicy, RetryPolicy, Worker, WorkerParts, WorkerSettings};
 
 /// Why a gateway did not start.
@@ -63,6 +64,13 @@ const CONNECTION_AGE: Duration = Duration::from_secs(3600);
 const BOT_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a URL of an asked bot that refused is passed over, where another one is up.
 const ASK_DOWN_FOR: Duration = Duration::from_secs(5);
+/// One in so many of the calls to a URL may hand over a status or notice, and at most so many.
+const RELAY_SHARE: usize = 4;
+const RELAY_CALLS_MAX: usize = 8;
+/// A bot has nothing to think about when it gets one.
+const RELAY_DEADLINE_MAX: Duration = Duration::from_secs(30);
+/// How often one is tried that the bot does not take, though it is there.
+const RELAY_ATTEMPTS_MAX: u32 = 4;
 /// How often the sender and the worker look after what only time can settle.
 const TEND_EVERY: Duration = Duration::from_secs(1);
 
@@ -72,6 +80,8 @@ pub(super) struct Stages {
     pub(super) ingress: Arc<Ingress>,
     pub(super) worker: Arc<Worker>,
     pub(super) sender: Arc<Sender>,
+    /// Only where the operator asks for it.
+    pub(super) relay: Option<Arc<Relay>>,
     pub(super) janitor: Janitor,
     pub(super) egress: Arc<Egress>,
     pub(super) admin: Router,
@@ -85,19 +95,24 @@ pub(super) async fn stages(
     clock: Clock,
     handler: Option<Arc<dyn Handler>>,
 ) -> Result<Stages, StartError> {
-    let handler = match handler {
-        Some(handler) => handler,
+    let (handler, bot) = match handler {
+        Some(handler) => (handler, None),
         None => configured_handler(config, clock.clone())?,
     };
+    let relays = relays(config, bot.is_some());
     let graph = graph(config, clock.clone())?;
-    let timing = Timing {
-        lease_ttl: config.node.lease_ttl,
-        renew_every: config.node.renew_every,
-    };
-    let membership = Membership::join(store.clone(), clock.clone(), timing).await?;
+    let membership = Membership::join(store.clone(), clock.clone(), timing(config)).await?;
     let metrics = Metrics::new();
     let receiving = Arc::new(AtomicBool::new(true));
-    let ingress = ingress(config, &store, &membership, &clock, &metrics, &receiving);
+    let ingress = ingress(
+        config,
+        &store,
+        &membership,
+        &clock,
+        &metrics,
+        &receiving,
+        relays,
+    );
     let worker = Worker::new(
         WorkerParts {
             store: store.clone(),
@@ -120,24 +135,51 @@ pub(super) async fn stages(
         },
         sender_settings(config),
     );
+    let bot = bot.filter(|_| relays.any());
+    let relay = bot.map(|bot| relay(config, bot, &store, &membership, &clock, &metrics));
     let janitor = janitor(config, &store, &membership, &clock, &metrics);
     let egress = egress(config, &store, &clock, &metrics)?;
-    let token = config.admin.token.clone();
     let admin = admin::router(AdminParts {
         store,
         metrics,
-        token,
+        token: config.admin.token.clone(),
     });
     Ok(Stages {
         membership,
         ingress,
         worker,
         sender,
+        relay,
         janitor,
         egress,
         admin,
         receiving,
     })
+}
+
+fn timing(config: &Config) -> Timing {
+    Timing {
+        lease_ttl: config.node.lease_ttl,
+        renew_every: config.node.renew_every,
+    }
+}
+
+fn relay(
+    config: &Config,
+    bot: Arc<Forward>,
+    store: &SharedStore,
+    membership: &Arc<Membership>,
+    clock: &Clock,
+    metrics: &Metrics,
+) -> Arc<Relay> {
+    let parts = RelayParts {
+        store: store.clone(),
+        membership: Arc::clone(membership),
+        bot,
+        clock: clock.clone(),
+        metrics: metrics.clone(),
+    };
+    Relay::new(parts, relay_settings(config))
 }
 
 fn janitor(
@@ -156,6 +198,7 @@ fn janitor(
     let settings = JanitorSettings {
         keys: config.retention.keys,
         payloads: config.retention.payloads,
+        relays: config.turn.unavailable_max,
         every: config.retention.every,
     };
     Janitor::new(parts, settings)
@@ -168,6 +211,7 @@ fn ingress(
     clock: &Clock,
     metrics: &Metrics,
     receiving: &Arc<AtomicBool>,
+    relays: Relays,
 ) -> Arc<Ingress> {
     let whatsapp = &config.whatsapp;
     let parts = IngressParts {
@@ -182,6 +226,7 @@ fn ingress(
             whatsapp.verify_token_previous.clone(),
         ),
         only_number: whatsapp.phone_number_id.clone(),
+        relays,
         clock: clock.clone(),
         metrics: metrics.clone(),
         receiving: Arc::clone(receiving),
@@ -246,7 +291,10 @@ fn graph_settings(config: &Config) -> GraphSettings {
     }
 }
 
-fn configured_handler(config: &Config, clock: Clock) -> Result<Arc<dyn Handler>, StartError> {
+/// What answers turns, and the same as the way to a bot that takes more than messages.
+type Configured = (Arc<dyn Handler>, Option<Arc<Forward>>);
+
+fn configured_handler(config: &Config, clock: Clock) -> Result<Configured, StartError> {
     let bot = |urls: &[String], concurrency, down_for| BotSettings {
         urls: urls.to_vec(),
         concurrency,
@@ -254,7 +302,7 @@ fn configured_handler(config: &Config, clock: Clock) -> Result<Arc<dyn Handler>,
         connect_timeout: BOT_CONNECT_TIMEOUT,
     };
     Ok(match &config.handler {
-        HandlerConfig::Echo => Arc::new(Echo),
+        HandlerConfig::Echo => (Arc::new(Echo), None),
         HandlerConfig::Forward(forward) => {
             let secret = config.whatsapp.app_secret.clone();
             let settings = ForwardSettings {
@@ -278,16 +326,50 @@ fn configured_handler(config: &Config, clock: Clock) -> Result<Arc<dyn Handler>,
                 },
                 sign: Arc::new(move |body| signature::AppSecrets::sign(&secret, body)),
             };
-            Arc::new(Forward::new(settings, clock)?)
+            let forward = Arc::new(Forward::new(settings, clock)?);
+            (forward.clone(), Some(forward))
         }
         HandlerConfig::Ask(ask) => {
             let settings = AskSettings {
                 bot: bot(&ask.bot_urls, config.worker.concurrency, ASK_DOWN_FOR),
                 secret: ask.secret.clone(),
             };
-            Arc::new(Ask::new(settings, clock)?)
+            (Arc::new(Ask::new(settings, clock)?), None)
         }
     })
+}
+
+/// What the bot gets beside messages, if there is a way to it.
+fn relays(config: &Config, has_bot: bool) -> Relays {
+    match &config.handler {
+        HandlerConfig::Forward(forward) if has_bot => Relays {
+            statuses: forward.statuses,
+            notices: forward.notices,
+        },
+        HandlerConfig::Forward(_) | HandlerConfig::Echo | HandlerConfig::Ask(_) => {
+            Relays::default()
+        }
+    }
+}
+
+fn relay_settings(config: &Config) -> RelaySettings {
+    let concurrency = match &config.handler {
+        HandlerConfig::Forward(forward) => forward.concurrency,
+        HandlerConfig::Echo | HandlerConfig::Ask(_) => 1,
+    };
+    let turn = &config.turn;
+    RelaySettings {
+        // Messages go first: most of the calls to a URL are left to them.
+        concurrency: (concurrency / RELAY_SHARE).clamp(1, RELAY_CALLS_MAX),
+        deadline: turn.deadline.min(RELAY_DEADLINE_MAX),
+        attempts_max: RELAY_ATTEMPTS_MAX,
+        backoff: Backoff {
+            first: turn.backoff_first,
+            factor: 2,
+            max: turn.backoff_max,
+        },
+        unavailable_wait_max: turn.unavailable_backoff_max,
+    }
 }
 
 fn worker_settings(config: &Config) -> WorkerSettings {

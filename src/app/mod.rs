@@ -123,27 +123,20 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Running, StartError>
         senders: TaskTracker::new(),
         tenders: TaskTracker::new(),
     };
-    let stops = &running.stops;
+    let (stops, senders, tenders) = (&running.stops, &running.senders, &running.tenders);
     let membership = Arc::clone(&running.membership);
     let tender = stops.tenders.clone();
-    running
-        .tenders
-        .spawn(async move { membership.keep(tender).await });
-    running
-        .tenders
-        .spawn(Arc::clone(&built.worker).tend(stops.tenders.clone()));
-    running
-        .tenders
-        .spawn(Arc::clone(&built.sender).tend(stops.tenders.clone()));
-    running
-        .tenders
-        .spawn(built.janitor.run(stops.tenders.clone()));
+    tenders.spawn(async move { membership.keep(tender).await });
+    tenders.spawn(Arc::clone(&built.worker).tend(stops.tenders.clone()));
+    tenders.spawn(Arc::clone(&built.sender).tend(stops.tenders.clone()));
+    tenders.spawn(built.janitor.run(stops.tenders.clone()));
     running
         .workers
         .spawn(built.worker.run(stops.worker.clone(), stops.cut.clone()));
-    running
-        .senders
-        .spawn(built.sender.run(stops.sender.clone()));
+    senders.spawn(built.sender.run(stops.sender.clone()));
+    if let Some(relay) = built.relay {
+        senders.spawn(relay.run(stops.sender.clone()));
+    }
     let bot_side = build::bot_side(
         config,
         running.store.clone(),
@@ -151,9 +144,7 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Running, StartError>
         &built.egress,
         stops.doors.clone(),
     );
-    running
-        .senders
-        .spawn(built.egress.run(stops.sender.clone()));
+    senders.spawn(built.egress.run(stops.sender.clone()));
     let routers = Routers {
         public: built.ingress.router(),
         bot: bot_side,

@@ -193,6 +193,7 @@ fn handler(reader: &mut Reader, app_secret: &Secret) -> HandlerConfig {
         value::word(text, &answers)
     });
     let number_urls = reader.optional("forward.number_url", value::number_urls);
+    let notices = reader.value("forward.notices", value::switch);
     let reply_wait = reader.value("forward.reply_wait", value::duration);
     let retry_id = reader.value("forward.retry_id", |text| {
         let ids = [
@@ -201,6 +202,7 @@ fn handler(reader: &mut Reader, app_secret: &Secret) -> HandlerConfig {
         ];
         value::word(text, &ids)
     });
+    let statuses = reader.value("forward.statuses", value::switch);
     let tail = reader.value("forward.tail", value::duration);
     let secret = reader.secret("ask.secret", value::signing_secret);
 
@@ -226,8 +228,10 @@ fn handler(reader: &mut Reader, app_secret: &Secret) -> HandlerConfig {
             done,
             down_for,
             no_reply,
+            notices,
             reply_wait,
             retry_id,
+            statuses,
             tail,
         }),
         Kind::Ask => HandlerConfig::Ask(AskConfig {

@@ -259,8 +259,10 @@ pub(super) const KEYS: &[Key] = &[
     open("forward.number_url", "HAPAX_FORWARD_NUMBER_URL")
         .shown(Shown::Address)
         .list(),
+    text("forward.notices", "HAPAX_FORWARD_NOTICES", "false"),
     text("forward.reply_wait", "HAPAX_FORWARD_REPLY_WAIT", "60s"),
     text("forward.retry_id", "HAPAX_FORWARD_RETRY_ID", "same"),
+    text("forward.statuses", "HAPAX_FORWARD_STATUSES", "false"),
     text("forward.tail", "HAPAX_FORWARD_TAIL", "2s"),
     open("ask.secret", "HAPAX_ASK_SECRET").secret(),
     text("public.listen", "HAPAX_PUBLIC_LISTEN", "127.0.0.1:8080").also(&[PORT]),

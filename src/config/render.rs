@@ -195,6 +195,7 @@ fn handler(entries: &mut Entries, handler: &HandlerConfig) {
                 }),
             ),
             ("forward.number_url", number_urls(&forward.number_urls)),
+            ("forward.notices", Some(forward.notices.to_string())),
             ("forward.reply_wait", time(forward.reply_wait)),
             (
                 "forward.retry_id",
@@ -203,6 +204,7 @@ fn handler(entries: &mut Entries, handler: &HandlerConfig) {
                     ForwardRetryId::Fresh => "fresh",
                 }),
             ),
+            ("forward.statuses", Some(forward.statuses.to_string())),
             ("forward.tail", time(forward.tail)),
         ]),
         HandlerConfig::Ask(ask) => entries.push(("ask.secret", hidden(Some(&ask.secret)))),

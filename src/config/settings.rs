@@ -226,10 +226,14 @@ pub struct ForwardConfig {
     pub down_for: Duration,
     /// What becomes of a turn that is done by its reply, when there is none.
     pub no_reply: ForwardNoReply,
+    /// Whether the bot gets what is neither a message nor a status.
+    pub notices: bool,
     /// How long the reply may take, after the bot's 2xx.
     pub reply_wait: Duration,
     /// Under which id a message is handed over again.
     pub retry_id: ForwardRetryId,
+    /// Whether the bot gets what became of messages that were sent.
+    pub statuses: bool,
     /// How long after its last send a bot has said all it has to say.
     pub tail: Duration,
 }

@@ -5,14 +5,15 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::call::{Bot, BotSettings, Call, Deadline, SettingsError, headers};
+use super::call::{Bot, BotSettings, Call, Deadline, Person, SettingsError, headers};
 use crate::clock::Clock;
-use crate::model::{Attempt, Handler, Message, NumberId, Outcome, Turn};
+use crate::model::{Attempt, ConversationId, EventKey, Handler, Message, NumberId, Outcome, Turn};
 
 const SIGNATURE: HeaderName = HeaderName::from_static("x-hub-signature-256");
 const EVENT: HeaderName = HeaderName::from_static("x-hapax-event");
@@ -39,6 +40,20 @@ pub struct ForwardSettings {
     pub of_numbers: Vec<(NumberId, BotSettings)>,
     /// From the second attempt on, a message has another id; `None`: it keeps its own.
     pub rename: Option<Rename>,
+}
+
+/// An event that is no message: what became of one that was sent, or a notice.
+pub struct RelayedEvent<'a> {
+    /// Equal whenever it comes.
+    pub key: EventKey,
+    /// Our number that it concerns.
+    pub number: &'a NumberId,
+    /// Whose it is, where that is known.
+    pub conversation: Option<ConversationId>,
+    /// A whole webhook body in Meta's shape.
+    pub body: Bytes,
+    /// The time that the call may take.
+    pub deadline: Duration,
 }
 
 /// Hands each message of a turn to a bot, one POST each, in order. The module's table tells how a
@@ -72,27 +87,57 @@ impl Forward {
         })
     }
 
-    fn headers(&self, turn: &Turn, message: &Message, body: &[u8]) -> Result<HeaderMap, Outcome> {
+    /// Hands over an event that is no message, as a POST of its own.
+    ///
+    /// # Errors
+    /// What [`Handler::handle`] would answer for a message.
+    pub async fn relay(&self, event: RelayedEvent<'_>) -> Result<(), Outcome> {
+        let deadline = Deadline::new(&self.clock, event.deadline);
+        let mut headers = HeaderMap::new();
+        self.mark(&mut headers, event.key, &event.body)?;
+        let call = Call {
+            person: event
+                .conversation
+                .map_or_else(|| Person::from(event.number), Person::from),
+            headers,
+            body: event.body,
+            answer_max: ANSWER_MAX,
+            deadline: &deadline,
+        };
+        self.bot_of(event.number).post(call).await.map(drop)
+    }
+
+    fn bot_of(&self, number: &NumberId) -> &Bot {
+        self.of_numbers.get(number).unwrap_or(&self.bot)
+    }
+
+    /// The headers that tell whence a body is, and which event it is.
+    fn mark(&self, headers: &mut HeaderMap, key: EventKey, body: &[u8]) -> Result<(), Outcome> {
         let signature = (self.sign)(body);
         let signature = HeaderValue::try_from(signature)
             .map_err(|_| Outcome::failed("the signature is not a header value"))?;
-        let mut headers = headers::of_turn(turn, message.key);
         headers.insert(SIGNATURE, signature);
-        headers.insert(EVENT, headers::value(message.key));
-        headers.insert(IDEMPOTENCY_KEY, headers::value(message.key));
+        headers.insert(EVENT, headers::value(key));
+        headers.insert(IDEMPOTENCY_KEY, headers::value(key));
+        Ok(())
+    }
+
+    fn headers(&self, turn: &Turn, message: &Message, body: &[u8]) -> Result<HeaderMap, Outcome> {
+        let mut headers = headers::of_turn(turn, message.key);
+        self.mark(&mut headers, message.key, body)?;
         Ok(headers)
     }
 
     async fn forward(&self, turn: &Turn) -> Result<(), Outcome> {
         let deadline = Deadline::new(&self.clock, turn.deadline);
-        let bot = self.of_numbers.get(&turn.number).unwrap_or(&self.bot);
+        let bot = self.bot_of(&turn.number);
         for message in &turn.messages {
             let body = match &self.rename {
                 Some(rename) if turn.attempt > 1 => Bytes::from(rename(message, turn.attempt)),
                 _ => Bytes::copy_from_slice(message.envelope.as_bytes()),
             };
             let call = Call {
-                conversation: turn.conversation,
+                person: turn.conversation.into(),
                 headers: self.headers(turn, message, &body)?,
                 body,
                 answer_max: ANSWER_MAX,

@@ -32,4 +32,4 @@ mod testing;
 pub use ask::{Ask, AskSettings};
 pub use call::{BotSettings, SettingsError};
 pub use echo::Echo;
-pub use forward::{Forward, ForwardSettings, Rename, Sign};
+pub use forward::{Forward, ForwardSettings, RelayedEvent, Rename, Sign};

@@ -69,6 +69,7 @@ mod tests {
         let event = |n: u32| Event {
             key: EventKey::derive(&[&n.to_le_bytes()]),
             number: None,
+            relay: None,
             body: EventBody::Notice(Notice {
                 kind: "test".into(),
                 raw: String::new(),

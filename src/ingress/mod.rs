@@ -29,7 +29,7 @@ use crate::store::{
     Answered, Appended, AppendedEvent, Delivery, Membership, SharedStore, StoreError, Verdict,
 };
 use crate::telemetry::Metrics;
-use crate::whatsapp::{AppSecrets, Handshake, VerifyTokens};
+use crate::whatsapp::{self, AppSecrets, Handshake, Relays, VerifyTokens};
 
 /// The bounds of ingress.
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +56,8 @@ pub struct IngressParts {
     pub tokens: VerifyTokens,
     /// Only messages and statuses of this number are taken up; of others a notice is kept.
     pub only_number: Option<NumberId>,
+    /// Which events beside messages the bot is to get, once they are stored.
+    pub relays: Relays,
     /// Time.
     pub clock: Clock,
     /// Counters.
@@ -146,7 +148,7 @@ impl Ingress {
     }
 
     fn open(&self, verified: &Verified, at: Timestamp) -> Delivery {
-        let mut events = crate::whatsapp::decode(&verified.body);
+        let mut events = whatsapp::decode_for(&verified.body, self.parts.relays);
         if let Some(only) = &self.parts.only_number {
             events
                 .iter_mut()

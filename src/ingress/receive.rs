@@ -148,11 +148,13 @@ pub(super) fn kibibytes(bytes: usize) -> usize {
     bytes.div_ceil(1024).max(1)
 }
 
-/// Turns an event of another number than ours into a notice: kept, never answered.
+/// Turns an event of another number than ours into a notice: kept, never answered, and not
+/// for our bot.
 pub(super) fn set_aside_other_number(event: &mut Event, only: &NumberId) {
     if event.number.as_ref().is_none_or(|number| number == only) {
         return;
     }
+    event.relay = None;
     let raw = match &mut event.body {
         EventBody::Message(message) => std::mem::take(&mut message.envelope),
         EventBody::Status(receipt) => std::mem::take(&mut receipt.raw),

@@ -7,7 +7,7 @@ use super::outgoing::{FailureClass, Recipient};
 use super::time::Timestamp;
 
 /// One event of a delivery, ready to be appended.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Event {
     /// Equal across redeliveries.
     pub key: EventKey,
@@ -15,6 +15,19 @@ pub struct Event {
     pub number: Option<NumberId>,
     /// What happened.
     pub body: EventBody,
+    /// A whole webhook body in Meta's shape that holds this one event, where the bot is to get it:
+    /// never for a message, which has its own.
+    pub relay: Option<String>,
+}
+
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Event")
+            .field("key", &self.key)
+            .field("number", &self.number)
+            .field("body", &self.body)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The three kinds of event.

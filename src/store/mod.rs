@@ -25,6 +25,7 @@ mod evidence;
 mod listing;
 mod membership;
 pub mod postgres;
+mod relays;
 mod retention;
 mod sending;
 pub mod sqlite;
@@ -38,6 +39,7 @@ pub use deliveries::{
 };
 pub use listing::{DeadKind, DeadLetter, OutgoingRecord};
 pub use membership::{Membership, Timing};
+pub use relays::{OwnMessage, RelayEnd, RelayRequest, Relaying};
 pub use retention::{KEPT_LOOK_EVERY, PARKED_AGE_MAX, PruneRequest, Pruned};
 pub use sending::{KeepSends, SendRequest, SendResult, Sending, Sends, Settle};
 pub use threads::{Named, OrphanRecord, PAST_THREADS_MAX, ThreadClaim, ThreadRecord, Whose};
@@ -73,6 +75,9 @@ pub trait Store: Send + Sync {
     /// free. Only a hint.
     fn threads_changed(&self) -> watch::Receiver<u64>;
 
+    /// A channel that changes whenever there may be something to relay. Only a hint.
+    fn relays_changed(&self) -> watch::Receiver<u64>;
+
     /// Becomes `Some` when the store has failed for good and the process must end. From then on
     /// every method fails.
     fn fatal(&self) -> watch::Receiver<Option<Arc<str>>>;
@@ -96,7 +101,7 @@ pub trait Store: Send + Sync {
     // Ingress ----------------------------------------------------------------------------------
 
     /// Appends all events of a delivery, or none; durable when it returns. Receipts settle their
-    /// outgoing in the same transaction.
+    /// outgoing in the same transaction, and what is to be relayed waits for that from then on.
     async fn append(&self, delivery: Arc<Delivery>) -> Result<Appended, StoreError>;
 
     /// Records what a delivery was answered. Never waits and may be lost in a crash, when it is
@@ -183,6 +188,16 @@ pub trait Store: Send + Sync {
         dialled: String,
         wa_id: String,
     ) -> Result<(), StoreError>;
+
+    // Statuses and notices for the bot ------------------------------------------------------------
+
+    /// Takes what waits to be relayed and is due, in the order in which it came, and notes that
+    /// the node has it. What belongs to a dead node waits again.
+    async fn relay(&self, relay: RelayRequest) -> Result<Vec<Relaying>, StoreError>;
+
+    /// Ends what a node has taken. May be lost in a crash, when it comes again. To be tried again
+    /// is only what the node still has.
+    async fn relayed(&self, node: NodeId, key: EventKey, end: RelayEnd) -> Result<(), StoreError>;
 
     // AI threads -------------------------------------------------------------------------------
 
@@ -350,6 +365,8 @@ pub struct Backlog {
     pub dead_letters: u64,
     /// Numbers that are paused.
     pub numbers_paused: u64,
+    /// Statuses and notices that the bot has not got yet.
+    pub relays: u64,
 }
 
 /// The oldest message without an end, and what it waits for.

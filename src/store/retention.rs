@@ -31,6 +31,9 @@ pub struct PruneRequest {
     /// that was, by its end; one that came to nothing, by when that was known. Both go whole; the
     /// one that is stays.
     pub payloads: Duration,
+    /// How long a status or notice waits for the bot, from its arrival; what somebody is handing
+    /// over stays.
+    pub relays: Duration,
     /// At most so many rows of each kind; at least 1. An event counts as one, with all that came
     /// as it.
     pub limit: u32,
@@ -44,6 +47,8 @@ pub struct Pruned {
     /// Payloads emptied: one for each message, outgoing, receipt or notice; and AI threads
     /// forgotten.
     pub payloads: u64,
+    /// Statuses and notices that the bot never gets.
+    pub relays: u64,
     /// Whether there may be more: some kind has used up its limit. Asking until this is `false`
     /// ends, whatever is kept back.
     pub more: bool,

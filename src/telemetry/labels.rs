@@ -83,6 +83,23 @@ words!(
     }
 );
 words!(
+    /// What became of a status or a notice that the bot is to get.
+    RelayResult {
+        /// The bot has taken it.
+        Taken = "taken",
+        /// The call failed; tried again.
+        Retry = "retry",
+        /// The bot is down or asks for patience; it waits.
+        Unavailable = "unavailable",
+        /// The bot will never take it.
+        Refused = "refused",
+        /// It has failed too often.
+        GivenUp = "given_up",
+        /// It has waited too long.
+        Expired = "expired",
+    }
+);
+words!(
     /// What a bot's request to send was taken for.
     BotSendVerdict {
         /// A new message.

@@ -99,6 +99,11 @@ pub const FIELDS: &[(&str, &str)] = &[
         "how many events a round of retention has forgotten",
     ),
     ("pruned.payloads", "how many payloads it has emptied"),
+    ("relay.failures", "how often a status or notice has failed"),
+    (
+        "relays",
+        "how many statuses and notices the bot never gets, since this was said last",
+    ),
     ("note", "a remark on the settings"),
     ("public", "where the public listener listens"),
     ("bot", "where the bot's listener listens"),

@@ -17,8 +17,8 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 
 use super::labels::{
-    BotSendAnswer, BotSendVerdict, DeadLetterKind, EventVerdict, FencedWrite, SentResult,
-    TurnResult,
+    BotSendAnswer, BotSendVerdict, DeadLetterKind, EventVerdict, FencedWrite, RelayResult,
+    SentResult, TurnResult,
 };
 use crate::model::{Cause, EventKind};
 
@@ -48,6 +48,10 @@ pub const ALL: &[(&str, &str)] = &[
     (
         "hapax_numbers_paused",
         "Business numbers that can not send at the moment",
+    ),
+    (
+        "hapax_relays_waiting",
+        "Statuses and notices that the bot has not got yet",
     ),
     (
         "hapax_store_up",
@@ -96,6 +100,7 @@ pub const ALL: &[(&str, &str)] = &[
         "hapax_bot_sends_late_total",
         "Such requests that came after the bot's 2xx had ended their turn",
     ),
+    ("hapax_relays_total", "Tries to relay, by how they ended"),
     ("hapax_dead_letters_total", "Dead letters made, by kind"),
     (
         "hapax_pruned_events_total",
@@ -145,6 +150,8 @@ pub struct Waiting {
     pub dead_letters_open: u64,
     /// Numbers that are paused.
     pub numbers_paused: u64,
+    /// Statuses and notices that the bot has not got yet.
+    pub relays_waiting: u64,
 }
 
 /// All metrics of one process. Clones count into the same.
@@ -182,6 +189,7 @@ struct Series {
     outgoing_unsure: Level,
     dead_letters_open: Level,
     numbers_paused: Level,
+    relays_waiting: Level,
     store_up: Level,
     deliveries: Family<ByAnswer, Counter>,
     ingest: Histogram,
@@ -197,6 +205,7 @@ struct Series {
     bot_send_answer: Histogram,
     bot_sends_late: Counter,
     dead_letters: Family<ByKind, Counter>,
+    relays: Family<ByResult, Counter>,
     pruned_events: Counter,
     pruned_payloads: Counter,
     commits: Counter,
@@ -240,6 +249,7 @@ impl Metrics {
             outgoing_unsure: names.add("hapax_outgoing_unsure", Level::default()),
             dead_letters_open: names.add("hapax_dead_letters_open", Level::default()),
             numbers_paused: names.add("hapax_numbers_paused", Level::default()),
+            relays_waiting: names.add("hapax_relays_waiting", Level::default()),
             store_up: names.add("hapax_store_up", Level::default()),
             deliveries: names.add("hapax_deliveries_total", Family::default()),
             ingest: names.add("hapax_ingest_seconds", Histogram::new(INGEST_BUCKETS)),
@@ -258,6 +268,7 @@ impl Metrics {
             ),
             bot_sends_late: names.add("hapax_bot_sends_late_total", Counter::default()),
             dead_letters: names.add("hapax_dead_letters_total", Family::default()),
+            relays: names.add("hapax_relays_total", Family::default()),
             pruned_events: names.add("hapax_pruned_events_total", Counter::default()),
             pruned_payloads: names.add("hapax_pruned_payloads_total", Counter::default()),
             commits: names.add("hapax_store_commits_total", Counter::default()),
@@ -347,6 +358,13 @@ impl Metrics {
         self.0.dead_letters.get_or_create(&labels).inc();
     }
 
+    /// So many statuses or notices were handed to the bot, or were to be.
+    pub fn relayed(&self, result: RelayResult, count: u64) {
+        let result = result.as_str();
+        let labels = ByResult { result };
+        self.0.relays.get_or_create(&labels).inc_by(count);
+    }
+
     /// Retention has forgotten so many events and emptied so many payloads.
     pub fn pruned(&self, events: u64, payloads: u64) {
         self.0.pruned_events.inc_by(events);
@@ -366,6 +384,7 @@ impl Metrics {
             (&self.0.outgoing_unsure, waiting.outgoing_unsure),
             (&self.0.dead_letters_open, waiting.dead_letters_open),
             (&self.0.numbers_paused, waiting.numbers_paused),
+            (&self.0.relays_waiting, waiting.relays_waiting),
         ];
         for (gauge, level) in levels {
             gauge.set(i64::try_from(level).unwrap_or(i64::MAX));
@@ -452,6 +471,10 @@ impl Series {
         for answer in BotSendAnswer::ALL {
             let answer = answer.as_str();
             let _ = self.bot_send_answers.get_or_create(&OfAnswer { answer });
+        }
+        for result in RelayResult::ALL {
+            let result = result.as_str();
+            let _ = self.relays.get_or_create(&ByResult { result });
         }
         for kind in DeadLetterKind::ALL {
             let kind = kind.as_str();

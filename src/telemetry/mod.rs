@@ -9,8 +9,8 @@ pub mod logging;
 pub mod metrics;
 
 pub use labels::{
-    BotSendAnswer, BotSendVerdict, DeadLetterKind, EventVerdict, FencedWrite, SentResult,
-    TurnResult,
+    BotSendAnswer, BotSendVerdict, DeadLetterKind, EventVerdict, FencedWrite, RelayResult,
+    SentResult, TurnResult,
 };
 pub use logging::{LogError, LogFormat, install_panic_hook};
 pub use metrics::{Metrics, Waiting};

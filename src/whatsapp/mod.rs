@@ -13,11 +13,13 @@ mod kind;
 pub mod message;
 pub mod minted;
 pub mod passage;
+mod relayed;
 pub mod signature;
 pub mod told;
 
 pub use compose::{ComposeError, bodies};
-pub use decode::{decode, person};
+pub use decode::{Relays, decode, decode_for, person};
 pub use graph::{Graph, GraphError, GraphSettings, NotMarked, Sent};
 pub use handshake::{Handshake, VerifyTokens};
+pub use relayed::{OwnSend, as_of_own_send};
 pub use signature::AppSecrets;

@@ -141,6 +141,7 @@ fn message((sender, text): &(String, String)) -> Event {
     Event {
         key,
         number: Some(NumberId::from("100")),
+        relay: None,
         body: EventBody::Message(InboundMessage {
             wamid: text.as_str().into(),
             kind: "text".into(),

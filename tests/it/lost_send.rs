@@ -24,8 +24,9 @@ use hapax::store::sqlite::{SqliteSettings, SqliteStore};
 use hapax::store::{
     Answered, Appended, Arrivals, Backlog, ClaimRequest, Claimed, Commits, DeadLetter, Delivery,
     Fate, Finish, Heard, Keep, KeepSends, Membership, OrphanRecord, OutgoingRecord, Policy,
-    PruneRequest, Pruned, Reaped, Release, Renewal, SendRequest, Sends, Settle, SharedStore, Stage,
-    Staged, Store, StoreError, ThreadClaim, ThreadRecord, Timing, TurnRun, Whose, Written,
+    PruneRequest, Pruned, Reaped, RelayEnd, RelayRequest, Relaying, Release, Renewal, SendRequest,
+    Sends, Settle, SharedStore, Stage, Staged, Store, StoreError, ThreadClaim, ThreadRecord,
+    Timing, TurnRun, Whose, Written,
 };
 use hapax::telemetry::Metrics;
 use hapax::whatsapp::{Graph, GraphSettings, decode};
@@ -78,6 +79,18 @@ impl Store for Faulty {
 
     fn sends_changed(&self) -> watch::Receiver<u64> {
         self.store.sends_changed()
+    }
+
+    fn relays_changed(&self) -> watch::Receiver<u64> {
+        self.store.relays_changed()
+    }
+
+    async fn relay(&self, relay: RelayRequest) -> Result<Vec<Relaying>, StoreError> {
+        self.store.relay(relay).await
+    }
+
+    async fn relayed(&self, node: NodeId, key: EventKey, end: RelayEnd) -> Result<(), StoreError> {
+        self.store.relayed(node, key, end).await
     }
 
     fn threads_changed(&self) -> watch::Receiver<u64> {

@@ -37,6 +37,7 @@ mod pooler;
 mod protocol_model;
 mod provided;
 mod rehearsed;
+mod relayed;
 mod retention;
 mod run;
 mod same_bot;

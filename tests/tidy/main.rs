@@ -18,7 +18,7 @@ use self::project::{found, mentions, pages, quoted, read, root, sources};
 use self::source::Source;
 
 /// Every top-level module and its level. A module imports modules of a lower level only.
-const LEVELS: [(&str, u8); 21] = [
+const LEVELS: [(&str, u8); 22] = [
     ("model", 0),
     ("clock", 1),
     ("crash_point", 1),
@@ -32,6 +32,7 @@ const LEVELS: [(&str, u8); 21] = [
     ("egress", 4),
     ("ingress", 4),
     ("janitor", 4),
+    ("relay", 4),
     ("sender", 4),
     ("threads", 4),
     ("worker", 4),

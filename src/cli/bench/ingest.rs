@@ -34,6 +34,7 @@ use crate::listener;
 use crate::model::Secret;
 use crate::store::{Commits, Membership, SharedStore, Timing};
 use crate::telemetry::Metrics;
+use crate::whatsapp::Relays;
 use crate::whatsapp::{AppSecrets, VerifyTokens, decode};
 
 #[derive(Debug, Args)]
@@ -323,6 +324,7 @@ fn stage(store: SharedStore, membership: Arc<Membership>, clock: &Clock) -> Arc<
         membership,
         secrets: AppSecrets::new(Secret::new(APP_SECRET), None),
         tokens: VerifyTokens::new(Secret::new("bench"), None),
+        relays: Relays::default(),
         only_number: None,
         clock: clock.clone(),
         metrics: Metrics::new(),

@@ -79,16 +79,18 @@ async fn crash(point: Point, setup: &Setup, seed: u64) -> Result<Crash, String> 
     crash.ok_or_else(|| "no run".to_owned())
 }
 
-/// Whether a point is passed only where a bot sends by itself or asks for AI threads, which none
-/// does in a rehearsal.
+/// Whether a point is passed only where a bot sends by itself, asks for AI threads or gets statuses
+/// and notices, which none does in a rehearsal.
 const fn is_elsewhere(point: Point) -> bool {
-    use Method::{ClaimThread, CompleteThread, ForgetThread, LinkDialled, Stage, Told};
+    use Method::{
+        ClaimThread, CompleteThread, ForgetThread, LinkDialled, Relay, Relayed, Stage, Told,
+    };
     let (Point::BeforeCommit(method) | Point::AfterCommit(method)) = point else {
         return false;
     };
     matches!(
         method,
-        ClaimThread | CompleteThread | ForgetThread | LinkDialled | Stage | Told
+        ClaimThread | CompleteThread | ForgetThread | LinkDialled | Relay | Relayed | Stage | Told
     )
 }
 

@@ -49,7 +49,7 @@ fn right(key: &Key) -> BoxedStrategy<String> {
         ("log.identifiers", _) => words(&["hidden", "plain"]),
         ("forward.done", _) => words(&["response"]),
         ("turn.policy", _) => words(&["queue"]),
-        ("turn.mark_read", _) => words(&["true", "false"]),
+        ("turn.mark_read" | "forward.notices" | "forward.statuses", _) => words(&["true", "false"]),
         (_, "listen") => words(&["127.0.0.1:1", "[::1]:0", "[fe80::1%3]:9", "0.0.0.0:65535"]),
         (_, "body_max" | "body_memory_max" | "wal_max") => prop_oneof![
             words(&[

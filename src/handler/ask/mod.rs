@@ -75,7 +75,7 @@ impl Ask {
         self.signer
             .sign(&mut headers, turn.id, self.clock.now(), &body);
         let call = Call {
-            conversation: turn.conversation,
+            person: turn.conversation.into(),
             headers,
             body,
             answer_max: ANSWER_MAX,

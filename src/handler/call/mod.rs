@@ -18,10 +18,11 @@ use reqwest::{Client, Response};
 use tokio::sync::SemaphorePermit;
 
 use self::fault::Fault;
+pub(super) use self::route::Person;
 pub use self::settings::{BotSettings, SettingsError};
 use self::target::Target;
 use crate::clock::{Clock, Elapsed};
-use crate::model::{ConversationId, Failure, Outcome};
+use crate::model::{Failure, Outcome};
 
 /// A bot, reached by its URLs.
 pub(super) struct Bot {
@@ -34,7 +35,7 @@ pub(super) struct Bot {
 /// One POST.
 pub(super) struct Call<'a> {
     /// Whose; decides which URL is met.
-    pub(super) conversation: ConversationId,
+    pub(super) person: Person,
     /// Headers beside the content type.
     pub(super) headers: HeaderMap,
     /// JSON.
@@ -126,7 +127,7 @@ impl Bot {
     pub(super) async fn post(&self, call: Call<'_>) -> Result<Answer<'_>, Outcome> {
         let mut reasons: Vec<String> = Vec::new();
         let mut wait = None;
-        for target in self.candidates(call.conversation) {
+        for target in self.candidates(call.person) {
             // With less than this left, a dead host would be taken for a slow bot.
             if !reasons.is_empty() && call.deadline.left() <= self.settings.connect_timeout {
                 break;
@@ -154,9 +155,9 @@ impl Bot {
 
     /// The URLs to try, in the person's order. A mark only says whom to pass over for another:
     /// when all are marked, each is worth a try, or a bot that is back would be left waiting.
-    fn candidates(&self, conversation: ConversationId) -> Vec<&Target> {
+    fn candidates(&self, person: Person) -> Vec<&Target> {
         let now = self.clock.boottime();
-        let order = route::order(conversation, self.targets.iter().map(|target| target.place));
+        let order = route::order(person, self.targets.iter().map(|target| target.place));
         let mut candidates: Vec<&Target> = order.iter().map(|&i| &self.targets[i]).collect();
         if candidates.iter().any(|target| target.is_up(now)) {
             candidates.retain(|target| target.is_up(now));
@@ -270,7 +271,7 @@ mod tests {
 
     use super::*;
     use crate::handler::testing::{TestBot, nobody, raw_bot, retry, settings};
-    use crate::model::Timestamp;
+    use crate::model::{ConversationId, Timestamp};
 
     const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -294,7 +295,7 @@ mod tests {
         async fn post(&self, conversation: i64) -> Result<Result<Bytes, Unread>, Outcome> {
             let deadline = Deadline::new(&self.clock, DEADLINE);
             let call = Call {
-                conversation: ConversationId(conversation),
+                person: Person::from(ConversationId(conversation)),
                 headers: HeaderMap::new(),
                 body: Bytes::from_static("{\"secret\":\" ☕\"}".as_bytes()),
                 answer_max: 16,

@@ -5,7 +5,7 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::model::ConversationId;
+use crate::model::{ConversationId, NumberId};
 
 /// The place of one URL among the others. Depends on nothing but the URL's text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,12 +22,29 @@ impl Place {
     }
 }
 
-/// The indices of `places`, from the one that `conversation` prefers to its last resort.
+/// For whom a URL is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::handler) struct Person(u64);
+
+impl From<ConversationId> for Person {
+    fn from(conversation: ConversationId) -> Self {
+        Self(conversation.0.cast_unsigned())
+    }
+}
+
+impl From<&NumberId> for Person {
+    /// Where nobody is known: all that concerns a number meets one URL.
+    fn from(number: &NumberId) -> Self {
+        Self(Place::of(number.as_str()).0)
+    }
+}
+
+/// The indices of `places`, from the one that `person` prefers to the last resort.
 pub(super) fn order(
-    conversation: ConversationId,
+    person: impl Into<Person>,
     places: impl IntoIterator<Item = Place>,
 ) -> Vec<usize> {
-    let person = mix(conversation.0.cast_unsigned());
+    let person = mix(person.into().0);
     let mut weighed: Vec<(u64, usize)> = places
         .into_iter()
         .enumerate()

@@ -390,6 +390,7 @@ pub(in crate::store) async fn a_send_is_forgotten_with_its_outgoing(f: Fixture) 
         node: f.node,
         keys: 30 * day,
         payloads: 30 * day,
+        relays: Duration::MAX,
         limit: 100,
     };
     f.store.prune(request).await.expect("pruned");

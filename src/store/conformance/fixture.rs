@@ -77,6 +77,7 @@ pub(in crate::store) fn message_to(number: &NumberId, sender: Aliases, wamid: &s
     Event {
         key: EventKey::derive(&[number.as_str().as_bytes(), b"message", wamid.as_bytes()]),
         number: Some(number.clone()),
+        relay: None,
         body: EventBody::Message(InboundMessage {
             wamid: wamid.into(),
             kind: "text".into(),
@@ -95,6 +96,7 @@ pub(in crate::store) fn notice(text: &str) -> Event {
     Event {
         key: EventKey::derive(&[b"notice", text.as_bytes()]),
         number: None,
+        relay: None,
         body: EventBody::Notice(Notice {
             kind: "account_update".into(),
             raw: text.into(),
@@ -114,6 +116,7 @@ pub(in crate::store) fn receipt(wamid: &str, status: &str, tag: Option<String>) 
     Event {
         key: EventKey::derive(&parts),
         number: Some(number.clone()),
+        relay: None,
         body: EventBody::Status(Receipt {
             wamid: wamid.into(),
             status,

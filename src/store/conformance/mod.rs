@@ -14,6 +14,7 @@ pub(super) mod outbox;
 mod plain;
 mod random;
 pub(super) mod receipts;
+pub(super) mod relays;
 pub(super) mod retention;
 pub(super) mod threads;
 pub(super) mod turns;
@@ -128,6 +129,16 @@ macro_rules! conformance {
                 a_turn_has_room_for_so_many_sends,
                 a_dialled_number_names_whom_meta_takes_it_for,
                 a_send_is_forgotten_with_its_outgoing,
+            ],
+            relays: [
+                each_is_relayed_once_in_the_order_in_which_it_came,
+                what_one_node_has_taken_another_gets_when_that_is_gone,
+                what_was_taken_by_a_lost_answer_comes_again,
+                what_failed_waits_and_is_counted,
+                a_number_whose_bot_is_down_keeps_nobody_else_waiting,
+                a_status_tells_what_the_bot_knows_of_its_own_send,
+                a_bot_is_told_of_its_send_before_it_hears_its_status,
+                what_waits_too_long_is_dropped_and_counted,
             ],
             threads: [
                 of_many_who_ask_at_once_one_makes_the_thread,

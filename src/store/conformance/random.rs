@@ -474,6 +474,7 @@ impl Run {
                     node: *node,
                     keys: Duration::from_secs(30 * 86_400),
                     payloads: Duration::from_secs(30 * 86_400),
+                    relays: Duration::MAX,
                     limit: 100,
                 };
                 if let Ok(Some(pruned)) = engine.f.store.prune(request).await {

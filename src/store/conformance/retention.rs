@@ -18,6 +18,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const NOTHING: Pruned = Pruned {
     events: 0,
     payloads: 0,
+    relays: 0,
     more: false,
 };
 
@@ -37,6 +38,7 @@ async fn prune_as(f: &Fixture, node: NodeId, limit: u32) -> Result<Option<Pruned
         node,
         keys: KEYS,
         payloads: PAYLOADS,
+        relays: Duration::MAX,
         limit,
     };
     f.store.prune(request).await
@@ -228,6 +230,7 @@ pub(in crate::store) async fn a_round_is_bounded(f: Fixture) {
     let limited = |events, payloads, more| Pruned {
         events,
         payloads,
+        relays: 0,
         more,
     };
     f.clock.advance(PAYLOADS);

@@ -295,6 +295,7 @@ async fn prune(f: &Fixture, limit: u32) -> (u64, bool) {
         node: f.node,
         keys: 30 * day,
         payloads: 10 * day,
+        relays: Duration::MAX,
         limit,
     };
     let pruned = f.store.prune(request).await.expect("it is answered");

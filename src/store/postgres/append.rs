@@ -16,6 +16,7 @@ use super::lock::{Lock, lock};
 use super::outbox::{Book, STANDINGS};
 use super::parameter::{Key, indexed, parameters, storable};
 use super::receipts::{self, NewReceipt, Targets};
+use super::relays;
 use super::tx::Tx;
 use crate::crash_point::Method;
 use crate::model::{
@@ -59,11 +60,12 @@ impl Batch for Appending {
 const WEIGHT_BYTES: usize = 8192;
 
 fn payload_bytes(event: &Event) -> usize {
-    match &event.body {
+    let payload = match &event.body {
         EventBody::Message(message) => message.envelope.len(),
         EventBody::Status(receipt) => receipt.raw.len(),
         EventBody::Notice(notice) => notice.raw.len(),
-    }
+    };
+    payload + event.relay.as_ref().map_or(0, String::len)
 }
 
 async fn append(tx: &mut Tx, arriving: &[Arriving<'_>]) -> Result<Vec<AppendedEvent>, Fault> {
@@ -118,6 +120,7 @@ async fn append(tx: &mut Tx, arriving: &[Arriving<'_>]) -> Result<Vec<AppendedEv
         receipts::queue_news(tx, &raw, &new.receipts, &new.repeated);
     }
     queue_notices(tx, &new.notices);
+    relays::queue_new(tx, arriving, &verdicts);
     gate.write(tx);
 
     let mut places = places.into_iter();

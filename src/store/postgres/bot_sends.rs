@@ -325,6 +325,8 @@ const TOLD: &str = "UPDATE bot_send SET told = $2 WHERE id = $1";
 pub(super) async fn told(tx: &mut Tx, id: BotSendId, told: Told) -> Result<(), Fault> {
     tx.carries(Method::Told);
     tx.queue(TOLD, parameters![id.0, told as i16]);
+    // A status of it may wait for that.
+    tx.woke_relays = true;
     tx.commit().await.map(drop)
 }
 

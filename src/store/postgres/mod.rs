@@ -22,6 +22,7 @@ mod pool;
 mod prune;
 mod read;
 mod receipts;
+mod relays;
 mod schema;
 mod sending;
 mod settings;
@@ -59,8 +60,8 @@ use self::wake::Wake;
 use super::{
     Answered, Appended, Arrivals, Backlog, ClaimRequest, Claimed, Commits, DeadLetter, Delivery,
     Fate, Finish, Heard, Keep, KeepSends, OrphanRecord, OutgoingRecord, PruneRequest, Pruned,
-    Reaped, Release, Renewal, SendRequest, Sends, Settle, Stage, Staged, Store, StoreError,
-    ThreadClaim, ThreadRecord, TurnRun, Whose, Written,
+    Reaped, RelayEnd, RelayRequest, Relaying, Release, Renewal, SendRequest, Sends, Settle, Stage,
+    Staged, Store, StoreError, ThreadClaim, ThreadRecord, TurnRun, Whose, Written,
 };
 use crate::clock::Clock;
 use crate::guard::{self, Guard};
@@ -291,6 +292,10 @@ impl Store for PostgresStore {
         self.shared.wake.threads.subscribe()
     }
 
+    fn relays_changed(&self) -> watch::Receiver<u64> {
+        self.shared.wake.relays.subscribe()
+    }
+
     fn fatal(&self) -> watch::Receiver<Option<Arc<str>>> {
         // A database comes back, and this process needs nothing but it.
         self.shared.fatal.subscribe()
@@ -451,6 +456,17 @@ impl Store for PostgresStore {
         let body =
             async move |tx: &mut Tx| bot_sends::link_dialled(tx, &number, &dialled, &wa_id).await;
         self.shared.synced(body).await
+    }
+
+    async fn relay(&self, relay: RelayRequest) -> Result<Vec<Relaying>, StoreError> {
+        let node = relay.node;
+        let body = async move |tx: &mut Tx| relays::take(tx, &relay).await;
+        self.shared.as_node(node, body).await
+    }
+
+    async fn relayed(&self, node: NodeId, key: EventKey, end: RelayEnd) -> Result<(), StoreError> {
+        let body = async move |tx: &mut Tx| relays::end(tx, node, key, end).await;
+        self.shared.relaxed(body).await
     }
 
     async fn claim_thread(

@@ -9,6 +9,7 @@ use super::super::{Reaped, Renewal};
 use super::fault::Fault;
 use super::outbox::{Book, LOCK, STANDINGS};
 use super::parameter::parameters;
+use super::relays;
 use super::settling::{Marked, SENDING, merge_silence};
 use super::tx::Tx;
 use crate::crash_point::Method;
@@ -120,6 +121,7 @@ async fn free(tx: &mut Tx, nodes: Vec<i64>) -> Result<Vec<Reaped>, Fault> {
     let standings = tx.flush().await?.take(standings);
     tx.queue(FREE, parameters![held_ids.clone(), nodes.clone()]);
     tx.queue(MAKE_DUE, parameters![held_ids.clone(), nodes.clone()]);
+    relays::queue_free(tx, nodes.clone());
     let mut book = Book::default();
     book.read(&standings)?;
     merge_silence(&mut book, tx.now(), &sending, Silence::NodeEnded);

@@ -66,6 +66,7 @@ struct Batch {
     keys: i64,
     payloads: i64,
     parked: i64,
+    relays: i64,
     /// In place of its own time, this hides a row that must stay from every batch of a day.
     put_off: i64,
     limit: i64,
@@ -88,6 +89,7 @@ impl Batch {
             keys,
             payloads,
             parked: before(PARKED_AGE_MAX),
+            relays: before(request.relays),
             put_off: keys.max(payloads).saturating_add(millis(KEPT_LOOK_EVERY)),
             limit: i64::from(request.limit.max(1)),
             emptied_events: 0,
@@ -379,6 +381,12 @@ const FORGET_RIGHTS: &str = "
      WHERE until <= $1 AND conversation IN (
         SELECT conversation FROM thread WHERE until <= $1 ORDER BY until LIMIT $2) RETURNING 1";
 
+// What no bot has taken for so long.
+const DROP_RELAYS: &str = "
+    DELETE FROM relay WHERE event IN (
+        SELECT event FROM relay WHERE at <= $1 AND node IS NULL
+         ORDER BY at LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING 1";
+
 impl Batch {
     async fn rest(&mut self, tx: &mut Tx) -> Result<(), Fault> {
         let slots = [
@@ -390,11 +398,14 @@ impl Batch {
         // Threads that were, and those that came to nothing; never the one that is.
         let threads = [FORGET_PAST_THREADS, FORGET_ORPHANS, FORGET_RIGHTS];
         let threads = threads.map(|sql| tx.queue(sql, parameters![self.payloads, self.limit]));
+        let relays = tx.queue(DROP_RELAYS, parameters![self.relays, self.limit]);
         let mut answers = tx.flush().await?;
         let mut count = |slot| answers.take(slot).len() as i64;
+        let relays = count(relays);
+        self.pruned.relays += relays as u64;
         let threads = threads.map(&mut count);
         self.pruned.payloads += threads.iter().sum::<i64>() as u64;
-        let counts = slots.map(count).into_iter().chain(threads);
+        let counts = slots.map(count).into_iter().chain(threads).chain([relays]);
         self.others = counts.max().unwrap_or(0);
         Ok(())
     }

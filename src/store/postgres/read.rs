@@ -34,12 +34,14 @@ const OUTGOING: &str = "SELECT count(*), count(*) FILTER (WHERE state = 2) FROM 
 const REST: &str = "
     SELECT (SELECT count(*) FROM dead_letter WHERE closed_at IS NULL),
            (SELECT count(*) FROM number WHERE paused_until > now_ms())";
+const RELAYS: &str = "SELECT count(*), 0::bigint FROM relay";
 
 pub(super) async fn backlog(tx: &mut Tx) -> Result<Backlog, Fault> {
     let pending = tx.queue(PENDING, Vec::new());
     let oldest = tx.queue(OLDEST, Vec::new());
     let outgoing = tx.queue(OUTGOING, Vec::new());
     let rest = tx.queue(REST, Vec::new());
+    let relays = tx.queue(RELAYS, Vec::new());
     let mut answers = tx.commit().await?;
     let mut pair = |slot| {
         let rows = answers.take(slot);
@@ -49,6 +51,7 @@ pub(super) async fn backlog(tx: &mut Tx) -> Result<Backlog, Fault> {
     let (conversations_pending, messages_pending) = pair(pending);
     let (outgoing_open, outgoing_unsure) = pair(outgoing);
     let (dead_letters, numbers_paused) = pair(rest);
+    let (relays, _) = pair(relays);
     Ok(Backlog {
         messages_pending,
         conversations_pending,
@@ -57,6 +60,7 @@ pub(super) async fn backlog(tx: &mut Tx) -> Result<Backlog, Fault> {
         outgoing_unsure,
         dead_letters,
         numbers_paused,
+        relays,
     })
 }
 

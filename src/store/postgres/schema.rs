@@ -17,6 +17,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/0001_ledger.sql"),
     include_str!("schema/0002_threads.sql"),
     include_str!("schema/0003_bot_sends.sql"),
+    include_str!("schema/0004_relay.sql"),
 ];
 
 /// The schema version of this binary.

@@ -75,6 +75,7 @@ pub(super) struct Tx {
     pub(super) woke_sends: bool,
     pub(super) woke_settled: bool,
     pub(super) woke_threads: bool,
+    pub(super) woke_relays: bool,
     carried: Carried,
 }
 
@@ -120,6 +121,7 @@ impl Tx {
             woke_sends: false,
             woke_settled: false,
             woke_threads: false,
+            woke_relays: false,
             carried: Carried::default(),
         };
         if tx.checks_era() {
@@ -195,6 +197,7 @@ impl Tx {
             sends: self.woke_sends,
             settled: self.woke_settled,
             threads: self.woke_threads,
+            relays: self.woke_relays,
         }
     }
 

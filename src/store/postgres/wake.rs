@@ -20,12 +20,14 @@ pub(super) struct Wake {
     pub(super) sends: watch::Sender<u64>,
     pub(super) settled: watch::Sender<u64>,
     pub(super) threads: watch::Sender<u64>,
+    pub(super) relays: watch::Sender<u64>,
     /// Whether other nodes are there to be told.
     pub(super) others: AtomicBool,
     tells_turns: AtomicBool,
     tells_sends: AtomicBool,
     tells_settled: AtomicBool,
     tells_threads: AtomicBool,
+    tells_relays: AtomicBool,
     something: Notify,
     /// Our own notices come back to us, too.
     backend: AtomicI32,
@@ -39,6 +41,7 @@ const TURNS: &str = "turns";
 const SENDS: &str = "sends";
 const SETTLED: &str = "settled";
 const THREADS: &str = "threads";
+const RELAYS: &str = "relays";
 
 /// What a transaction has made possible.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +50,7 @@ pub(super) struct Woken {
     pub(super) sends: bool,
     pub(super) settled: bool,
     pub(super) threads: bool,
+    pub(super) relays: bool,
 }
 
 impl Wake {
@@ -56,11 +60,13 @@ impl Wake {
             sends: watch::Sender::new(0),
             settled: watch::Sender::new(0),
             threads: watch::Sender::new(0),
+            relays: watch::Sender::new(0),
             others: AtomicBool::new(false),
             tells_turns: AtomicBool::new(false),
             tells_sends: AtomicBool::new(false),
             tells_settled: AtomicBool::new(false),
             tells_threads: AtomicBool::new(false),
+            tells_relays: AtomicBool::new(false),
             something: Notify::new(),
             backend: AtomicI32::new(0),
         }
@@ -73,6 +79,7 @@ impl Wake {
             (woken.sends, &self.sends, &self.tells_sends),
             (woken.settled, &self.settled, &self.tells_settled),
             (woken.threads, &self.threads, &self.tells_threads),
+            (woken.relays, &self.relays, &self.tells_relays),
         ];
         let has_others = self.others.load(Ordering::Relaxed);
         for (_, changed, tells) in channels.into_iter().filter(|(woke, _, _)| *woke) {
@@ -93,6 +100,7 @@ impl Wake {
             SENDS => bump(&self.sends),
             SETTLED => bump(&self.settled),
             THREADS => bump(&self.threads),
+            RELAYS => bump(&self.relays),
             _ => {}
         }
     }
@@ -117,6 +125,7 @@ pub(super) async fn run(
             bump(&wake.sends);
             bump(&wake.settled);
             bump(&wake.threads);
+            bump(&wake.relays);
             let telling = tell_others(&wake, &connection, &channel, &clock);
             if stop.run_until_cancelled(telling).await.is_none() {
                 return;
@@ -157,6 +166,7 @@ async fn tell_others(wake: &Wake, connection: &Connection, channel: &str, clock:
             (&wake.tells_sends, SENDS),
             (&wake.tells_settled, SETTLED),
             (&wake.tells_threads, THREADS),
+            (&wake.tells_relays, RELAYS),
         ];
         for (tells, word) in words {
             if !tells.swap(false, Ordering::Relaxed) {

@@ -6,7 +6,7 @@ use rusqlite::{Row, params};
 
 use super::super::{ARRIVAL_LOG_MAX, Appended, AppendedEvent, Delivery, FailedArrival, Verdict};
 use super::tx::Tx;
-use super::{identity, outbox};
+use super::{identity, outbox, relays};
 use crate::crash_point::Method;
 use crate::model::{
     Answer, ConversationId, Event, EventBody, EventKey, InboundMessage, Notice, NumberId,
@@ -37,6 +37,9 @@ fn append_event(
         collision: false,
     };
     let accepted = appended.verdict == Verdict::Accepted;
+    if let Some(envelope) = event.relay.as_ref().filter(|_| accepted) {
+        relays::add(tx, delivery.at, event, envelope)?;
+    }
     match (&event.body, &event.number) {
         (EventBody::Message(message), Some(number)) if accepted => {
             let placed = place_message(tx, delivery.at, event.key, number, message)?;

@@ -282,6 +282,8 @@ const TOLD: &str = "UPDATE bot_send SET told = ?2 WHERE id = ?1";
 pub(super) fn told(tx: &Tx<'_>, id: BotSendId, told: Told) -> rusqlite::Result<()> {
     tx.carries(Method::Told);
     tx.execute(TOLD, params![id.0, told as u8])?;
+    // A status of it may wait for that.
+    tx.wake_relays();
     Ok(())
 }
 

@@ -15,6 +15,7 @@ mod prune;
 mod queue;
 mod read;
 mod reader;
+mod relays;
 mod schema;
 mod sending;
 mod sync;
@@ -41,8 +42,8 @@ use self::queue::{Shared, Urgency};
 use super::{
     Answered, Appended, Arrivals, Backlog, ClaimRequest, Claimed, Commits, DeadLetter, Delivery,
     Fate, Finish, Heard, Keep, KeepSends, OrphanRecord, OutgoingRecord, PruneRequest, Pruned,
-    Reaped, Release, Renewal, SendRequest, Sends, Settle, Stage, Staged, Store, StoreError,
-    ThreadClaim, ThreadRecord, TurnRun, Whose, Written,
+    Reaped, RelayEnd, RelayRequest, Relaying, Release, Renewal, SendRequest, Sends, Settle, Stage,
+    Staged, Store, StoreError, ThreadClaim, ThreadRecord, TurnRun, Whose, Written,
 };
 use crate::clock::Clock;
 use crate::guard::{self, Guard};
@@ -252,6 +253,10 @@ impl Store for SqliteStore {
         self.shared.threads.subscribe()
     }
 
+    fn relays_changed(&self) -> watch::Receiver<u64> {
+        self.shared.relays.subscribe()
+    }
+
     fn fatal(&self) -> watch::Receiver<Option<Arc<str>>> {
         self.shared.fatal.subscribe()
     }
@@ -382,6 +387,18 @@ impl Store for SqliteStore {
             bot_sends::link_dialled(tx, &number, &dialled, &wa_id)
         })
         .await
+    }
+
+    async fn relay(&self, relay: RelayRequest) -> Result<Vec<Relaying>, StoreError> {
+        let node = relay.node;
+        self.write(Urgency::Stage, move |tx| relays::take(tx, &relay))
+            .await?
+            .ok_or(StoreError::DeadNode(node))
+    }
+
+    async fn relayed(&self, node: NodeId, key: EventKey, end: RelayEnd) -> Result<(), StoreError> {
+        self.write(Urgency::Stage, move |tx| relays::end(tx, node, key, end))
+            .await
     }
 
     async fn claim_thread(

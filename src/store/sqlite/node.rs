@@ -6,8 +6,8 @@ use rusqlite::params;
 
 use super::super::evidence::Silence;
 use super::super::{Reaped, Renewal};
-use super::outbox;
 use super::tx::Tx;
+use super::{outbox, relays};
 use crate::crash_point::Method;
 use crate::model::NodeId;
 
@@ -84,6 +84,7 @@ fn remove(tx: &Tx<'_>, node: NodeId) -> rusqlite::Result<Reaped> {
     tx.execute(REMOVE, [node.0])?;
     let conversations = tx.execute(FREE_CONVERSATIONS, params![node.0, tx.now.0])?;
     let unsure = outbox::doubt(tx, node, Silence::NodeEnded, |_, _| true)?;
+    relays::free(tx, node)?;
     if conversations > 0 {
         tx.wake_turns();
     }

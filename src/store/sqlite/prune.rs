@@ -44,6 +44,7 @@ pub(super) fn prune(
         batch.forget_dead_letters()?,
         batch.forget_deliveries()?,
         batch.forget_threads(&mut pruned)?,
+        batch.drop_relays(&mut pruned)?,
     ];
     pruned.more = used.iter().any(|used| *used >= batch.limit);
     Ok(Some(Some(pruned)))
@@ -55,6 +56,7 @@ struct Batch<'a> {
     keys: i64,
     payloads: i64,
     parked: i64,
+    relays: i64,
     /// In place of its own time, this hides a row that must stay from every batch of a day.
     put_off: i64,
     limit: i64,
@@ -70,6 +72,7 @@ impl<'a> Batch<'a> {
             payloads,
             put_off: keys.max(payloads).saturating_add(millis(KEPT_LOOK_EVERY)),
             parked: before(PARKED_AGE_MAX),
+            relays: before(request.relays),
             limit: i64::from(request.limit.max(1)),
         }
     }
@@ -390,6 +393,22 @@ impl Batch<'_> {
     }
 }
 
+// Relays -----------------------------------------------------------------------------------------
+
+const DROP_RELAYS: &str = "
+    DELETE FROM relay WHERE id IN (
+        SELECT id FROM relay INDEXED BY relay_age
+         WHERE at <= ?1 AND node IS NULL ORDER BY at LIMIT ?2)";
+
+impl Batch<'_> {
+    /// What no bot has taken for so long.
+    fn drop_relays(&self, pruned: &mut Pruned) -> rusqlite::Result<i64> {
+        let dropped = self.tx.execute(DROP_RELAYS, [self.relays, self.limit])? as i64;
+        pruned.relays += dropped as u64;
+        Ok(dropped)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::super::SharedStore;
@@ -425,6 +444,7 @@ mod tests {
             node: f.node,
             keys: 30 * DAY,
             payloads: 10 * DAY,
+            relays: Duration::MAX,
             limit: 100,
         };
         let mut events = 0;
@@ -519,6 +539,7 @@ mod tests {
             tx: &tx,
             keys: 10,
             payloads: 10,
+            relays: 0,
             parked: 10,
             put_off: 10,
             limit,

@@ -30,6 +30,8 @@ const OUTGOING: &str = "
     SELECT count(*), coalesce(sum(state = 2), 0) FROM outgoing WHERE state < 3";
 const DEAD: &str = "SELECT count(*) FROM dead_letter WHERE closed_at IS NULL";
 const PAUSED: &str = "SELECT count(*) FROM number WHERE paused_until > ?1";
+// By its smallest index: the rows themselves are large.
+const RELAYS: &str = "SELECT count(*) FROM relay INDEXED BY relay_age";
 
 pub(super) fn backlog(conn: &Connection, now: Timestamp) -> rusqlite::Result<Backlog> {
     let pair = |row: &Row<'_>| Ok((count(row, 0)?, count(row, 1)?));
@@ -52,6 +54,9 @@ pub(super) fn backlog(conn: &Connection, now: Timestamp) -> rusqlite::Result<Bac
         numbers_paused: conn
             .prepare_cached(PAUSED)?
             .query_row([now.0], |row| count(row, 0))?,
+        relays: conn
+            .prepare_cached(RELAYS)?
+            .query_row([], |row| count(row, 0))?,
     })
 }
 

@@ -45,6 +45,7 @@ impl Reader {
                     self.shared.turns.send_modify(|count| *count += 1);
                     self.shared.sends.send_modify(|count| *count += 1);
                     self.shared.threads.send_modify(|count| *count += 1);
+                    self.shared.relays.send_modify(|count| *count += 1);
                 }
             }
         }

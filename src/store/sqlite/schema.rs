@@ -15,6 +15,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/0002_retention.sql"),
     include_str!("schema/0003_threads.sql"),
     include_str!("schema/0004_bot_sends.sql"),
+    include_str!("schema/0005_relay.sql"),
 ];
 
 /// The schema version of this binary.

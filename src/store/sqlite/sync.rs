@@ -34,6 +34,7 @@ pub(super) struct Written {
     pub(super) woke_sends: bool,
     pub(super) woke_settled: bool,
     pub(super) woke_threads: bool,
+    pub(super) woke_relays: bool,
     pub(super) carried: Carried,
 }
 
@@ -120,6 +121,9 @@ impl Syncer {
         }
         if written.woke_settled {
             self.shared.settled.send_modify(|count| *count += 1);
+        }
+        if written.woke_relays {
+            self.shared.relays.send_modify(|count| *count += 1);
         }
         if written.woke_threads {
             self.shared.threads.send_modify(|count| *count += 1);

@@ -27,6 +27,7 @@ pub(super) struct Tx<'c> {
     pub(super) woke_sends: Cell<bool>,
     pub(super) woke_settled: Cell<bool>,
     pub(super) woke_threads: Cell<bool>,
+    pub(super) woke_relays: Cell<bool>,
     pub(super) carried: Cell<Carried>,
     pub(super) known: &'c KnownAliases,
     next_message: Cell<Option<i64>>,
@@ -51,6 +52,7 @@ impl<'c> Tx<'c> {
             woke_sends: Cell::new(false),
             woke_settled: Cell::new(false),
             woke_threads: Cell::new(false),
+            woke_relays: Cell::new(false),
             carried: Cell::default(),
             next_message: Cell::new(None),
         }
@@ -137,5 +139,10 @@ impl<'c> Tx<'c> {
     /// Those who wait for a thread may get it, or the right to make it.
     pub(super) fn wake_threads(&self) {
         self.woke_threads.set(true);
+    }
+
+    /// There may be something to relay.
+    pub(super) fn wake_relays(&self) {
+        self.woke_relays.set(true);
     }
 }

@@ -145,6 +145,7 @@ impl Writer {
             woke_sends: tx.woke_sends.get(),
             woke_settled: tx.woke_settled.get(),
             woke_threads: tx.woke_threads.get(),
+            woke_relays: tx.woke_relays.get(),
             carried,
         })
     }

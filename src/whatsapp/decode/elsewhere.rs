@@ -5,6 +5,7 @@
 
 use serde_json::value::RawValue;
 
+use super::relay::Place;
 use super::status::Status;
 use super::{Change, envelope, inbound, key, notice};
 use crate::model::{Event, EventKey};
@@ -20,7 +21,12 @@ pub(super) fn decode(change: &Change<'_>, events: &mut Vec<Event>) {
         _ => String::new(),
     };
     if events.len() == before {
-        events.push(notice::keyless(change, &change.kind, change.raw));
+        events.push(notice::keyless(
+            change,
+            &change.kind,
+            Place::Change,
+            change.raw,
+        ));
     } else {
         events.extend(inbound::leftover(change, &beside));
     }
@@ -30,7 +36,12 @@ fn decode_calls(change: &Change<'_>, events: &mut Vec<Event>) -> String {
     decode_items(change, &change.value, "calls", call, events);
     decode_items(change, &change.value, "statuses", call, events);
     for error in change.value.array("errors").unwrap_or_default() {
-        events.push(notice::keyless(change, "errors", error));
+        events.push(notice::keyless(
+            change,
+            "errors",
+            Place::In("errors"),
+            error,
+        ));
     }
     envelope::beside(&change.value, &["calls", "statuses", "errors"])
 }
@@ -62,8 +73,8 @@ fn decode_items(
 ) {
     for item in place.array(array).unwrap_or_default() {
         events.push(match key_of(change.number_bytes(), item) {
-            Some(key) => notice::keyed(change, key, &change.kind, item),
-            None => notice::keyless(change, &change.kind, item),
+            Some(key) => notice::keyed(change, key, &change.kind, Place::In(array), item),
+            None => notice::keyless(change, &change.kind, Place::In(array), item),
         });
     }
 }

@@ -3,10 +3,13 @@
 use serde_json::value::RawValue;
 
 use super::envelope::{self, Envelope};
+use super::relay::Place;
 use super::sender::{self, Contacts};
 use super::{Change, key, notice, status};
 use crate::model::{Event, EventBody, InboundMessage, Wamid};
 use crate::whatsapp::{json, kind};
+
+const MESSAGES: Place<'static> = Place::In("messages");
 
 /// Decodes every element of every array of the value. A value without any element is one notice.
 pub(super) fn decode(change: &Change<'_>, events: &mut Vec<Event>) {
@@ -27,11 +30,16 @@ pub(super) fn decode(change: &Change<'_>, events: &mut Vec<Event>) {
     }
     for kind in ["errors", "user_actions"] {
         for element in change.value.array(kind).unwrap_or_default() {
-            events.push(notice::keyless(change, kind, element));
+            events.push(notice::keyless(change, kind, Place::In(kind), element));
         }
     }
     if events.len() == before {
-        events.push(notice::keyless(change, &change.kind, change.raw));
+        events.push(notice::keyless(
+            change,
+            &change.kind,
+            Place::Change,
+            change.raw,
+        ));
     } else if !carried {
         events.extend(leftover(change, &beside));
     }
@@ -41,7 +49,7 @@ pub(super) fn decode(change: &Change<'_>, events: &mut Vec<Event>) {
 pub(super) fn leftover(change: &Change<'_>, members: &str) -> Option<Event> {
     let object = format!("{{{members}}}");
     let raw: &RawValue = serde_json::from_str(&object).ok()?;
-    (!members.is_empty()).then(|| notice::keyless(change, &change.kind, raw))
+    (!members.is_empty()).then(|| notice::keyless(change, &change.kind, Place::Members, raw))
 }
 
 fn decode_messages(
@@ -66,7 +74,7 @@ fn decode_message(
     raw: &RawValue,
 ) -> Event {
     let Some(message) = json::object(raw) else {
-        return notice::keyless(change, &change.kind, raw);
+        return notice::keyless(change, &change.kind, MESSAGES, raw);
     };
     let kind = kind::of(&message);
     let Some(wamid) = message.text("id") else {
@@ -75,27 +83,28 @@ fn decode_message(
         } else {
             &change.kind
         };
-        return notice::keyless(change, kind, raw);
+        return notice::keyless(change, kind, MESSAGES, raw);
     };
     let (number, id) = (change.number_bytes(), wamid.as_bytes());
     if kind == kind::SYSTEM {
-        return notice::keyed(change, key::system(number, id), kind, raw);
+        return notice::keyed(change, key::system(number, id), kind, MESSAGES, raw);
     }
     let contact = contacts.of_message(&message, sole);
     let sender = sender::aliases(&message, contact);
     if number.is_empty() || sender.is_empty() {
         let key = key::unaddressed(number, id);
-        return notice::keyed(change, key, &change.kind, raw);
+        return notice::keyed(change, key, &change.kind, MESSAGES, raw);
     }
     Event {
         key: key::message(number, id),
         number: change.number_id(),
+        relay: None,
         body: EventBody::Message(InboundMessage {
             wamid: Wamid::new(wamid.to_text()),
             kind: kind.to_owned(),
             sender,
             sent_at: message.timestamp("timestamp"),
-            envelope: envelope.around(contact.map(|contact| contact.raw), raw),
+            envelope: envelope.around(contact.map(|contact| contact.raw), MESSAGES, raw),
         }),
     }
 }

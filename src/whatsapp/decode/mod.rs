@@ -10,6 +10,7 @@ mod envelope;
 mod inbound;
 mod key;
 mod notice;
+mod relay;
 mod sender;
 mod status;
 
@@ -21,9 +22,11 @@ mod tests;
 use serde_json::value::RawValue;
 
 pub(super) use canonical::canonical_text;
+pub use relay::Relays;
 pub use sender::person;
 pub(super) use sender::{digits, phone};
 
+use self::relay::Place;
 use super::json::{self, Object, Text};
 use crate::model::{Event, NumberId};
 
@@ -41,9 +44,15 @@ const FRAME: [&str; 3] = ["messaging_product", "metadata", "contacts"];
 ///
 /// Source: Meta, *Webhooks reference*.
 pub fn decode(body: &[u8]) -> Vec<Event> {
+    decode_for(body, Relays::default())
+}
+
+/// As [`decode`]; each event of a kind that is asked for has its [`Event::relay`]. A body that is
+/// not JSON has none: it has no shape that a bot could read.
+pub fn decode_for(body: &[u8], relays: Relays) -> Vec<Event> {
     let text = String::from_utf8_lossy(body);
     let Some(root) = json::parse(&text) else {
-        return vec![notice::unreadable(body, &text)];
+        return vec![notice::unreadable(relays, body, &text)];
     };
     let ours = root
         .text("object")
@@ -51,20 +60,20 @@ pub fn decode(body: &[u8]) -> Vec<Event> {
     let entries = root.array("entry").filter(|_| ours).unwrap_or_default();
     let mut events = Vec::with_capacity(entries.len());
     for entry in entries {
-        decode_entry(entry, &mut events);
+        decode_entry(relays, entry, &mut events);
     }
     if events.is_empty() {
-        events.push(notice::foreign(body, &text));
+        events.push(notice::foreign(relays, body, &text));
     }
     events
 }
 
-fn decode_entry(raw: &RawValue, events: &mut Vec<Event>) {
+fn decode_entry(relays: Relays, raw: &RawValue, events: &mut Vec<Event>) {
     let entry = json::object(raw);
-    let account = Account::of(entry.as_ref());
+    let account = Account::of(entry.as_ref(), relays);
     let changes = entry.as_ref().and_then(|entry| entry.array("changes"));
     let Some(changes) = changes else {
-        events.push(notice::foreign_part(&account, raw));
+        events.push(notice::foreign_part(&account, Place::Entry, raw));
         return;
     };
     for change in changes {
@@ -76,15 +85,16 @@ fn decode_change(account: &Account<'_>, raw: &RawValue, events: &mut Vec<Event>)
     let change = json::object(raw);
     let field = change.as_ref().and_then(|change| change.text("field"));
     let (Some(change), Some(field)) = (change, field) else {
-        events.push(notice::foreign_part(account, raw));
+        events.push(notice::foreign_part(account, Place::Change, raw));
         return;
     };
     let kind = field.to_text().chars().take(KIND_CHARS_MAX).collect();
     let Some(value) = change.object("value") else {
-        events.push(notice::of_change(account, kind, None, raw));
+        events.push(notice::of_change(account, kind, None, Place::Change, raw));
         return;
     };
     let change = Change {
+        field: change.get("field").unwrap_or(RawValue::NULL),
         number: number_of(&value),
         account,
         kind,
@@ -100,13 +110,16 @@ fn decode_change(account: &Account<'_>, raw: &RawValue, events: &mut Vec<Event>)
 
 /// What an entry says of itself.
 struct Account<'a> {
+    /// Which of its events the bot is to get.
+    relays: Relays,
     id: Option<&'a RawValue>,
     time: Option<&'a RawValue>,
 }
 
 impl<'a> Account<'a> {
-    fn of(entry: Option<&Object<'a>>) -> Self {
+    fn of(entry: Option<&Object<'a>>, relays: Relays) -> Self {
         Self {
+            relays,
             id: entry.and_then(|entry| entry.get("id")),
             time: entry.and_then(|entry| entry.get("time")),
         }
@@ -116,7 +129,9 @@ impl<'a> Account<'a> {
 /// One change, with what its elements need to know of it.
 struct Change<'a> {
     account: &'a Account<'a>,
-    /// Its `field`, fit for a label.
+    /// Its `field` as it came.
+    field: &'a RawValue,
+    /// The same, fit for a label.
     kind: String,
     /// The business number it concerns.
     number: Option<Text<'a>>,

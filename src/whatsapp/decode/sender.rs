@@ -40,6 +40,27 @@ impl<'a> Contacts<'a> {
     }
 }
 
+/// Where an element that is no message names its person, by user id and by phone number.
+const USER_IDS: [&str; 3] = ["recipient_user_id", "from_user_id", "to_user_id"];
+const PHONES: [&str; 3] = ["recipient_id", "from", "to"];
+
+impl<'a> Contacts<'a> {
+    /// The contact of any other element, by the same rule.
+    pub(super) fn of_element(&self, element: &Object<'a>, sole: bool) -> Option<&Contact<'a>> {
+        if let ([contact], true) = (self.0.as_slice(), sole) {
+            return Some(contact);
+        }
+        let names = |known: &Option<Text<'a>>, places: [&str; 3]| {
+            let named = || places.into_iter().filter_map(|place| element.text(place));
+            known.is_some() && named().any(|name| Some(name) == *known)
+        };
+        let contacts = || self.0.iter();
+        contacts()
+            .find(|contact| names(&contact.user_id, USER_IDS))
+            .or_else(|| contacts().find(|contact| names(&contact.wa_id, PHONES)))
+    }
+}
+
 impl<'a> Contact<'a> {
     fn read(raw: &'a RawValue) -> Option<Self> {
         let contact = json::object(raw)?;

@@ -3,6 +3,7 @@
 use serde_json::value::RawValue;
 
 use super::key::{self, StatusParts};
+use super::relay::{self, Place};
 use super::{Change, notice};
 use crate::model::{Event, EventBody, Receipt, ReceiptFailure, ReceiptStatus, Wamid};
 use crate::whatsapp::graph::errors;
@@ -94,8 +95,9 @@ pub(super) fn decode(change: &Change<'_>, raw: &RawValue) -> Event {
         Some(status) if !number.is_empty() => Event {
             key: key::status(number, &status.key_parts()),
             number: change.number_id(),
+            relay: relay::of_status(change, raw),
             body: EventBody::Status(status.receipt(raw)),
         },
-        _ => notice::keyless(change, "statuses", raw),
+        _ => notice::keyless(change, "statuses", Place::In("statuses"), raw),
     }
 }

@@ -327,3 +327,105 @@ fn nesting_without_end_is_decoded_without_recursion() {
         assert_eq!(decode(body.as_bytes())[0].kind().as_str(), expected);
     }
 }
+
+// What a bot gets beside messages --------------------------------------------------------------
+
+const RELAYS: Relays = Relays {
+    statuses: true,
+    notices: true,
+};
+
+/// The relays of a delivery, each read as a delivery of its own.
+fn relays(field: &str, members: Value) -> Vec<(Event, Value)> {
+    let events = decode_for(delivery(field, &value(members)).as_bytes(), RELAYS);
+    let read = |event: Event| {
+        let body = serde_json::from_str(event.relay.as_ref()?).unwrap();
+        Some((event, body))
+    };
+    events.into_iter().filter_map(read).collect()
+}
+
+#[test]
+fn a_relay_holds_its_event_alone_and_says_the_same() {
+    let status = |id: &str, to: &str| json!({"id": id, "status": "read", "recipient_id": to});
+    let contact = |id: &str| json!({"wa_id": id, "profile": {"name": id}});
+    let both = json!({"statuses": [status("wamid.A", "49"), status("wamid.B", "50")],
+        "contacts": [contact("50"), contact("49")], "errors": [{"code": 1}], "new": 1});
+    let echoes = json!({"message_echoes": [{"id": "wamid.E", "to": "49"}, {"id": "wamid.F"}]});
+    let standby = json!({"standby": {"messages": [{"id": "wamid.S"}],
+        "statuses": [{"id": "wamid.A", "status": "read"}], "more": 1}});
+    let update = json!({"event": "APPROVED"});
+    let fields = [
+        ("messages", both, 4),
+        ("smb_message_echoes", echoes, 2),
+        ("standby", standby, 3),
+        ("account_update", update, 1),
+        ("messages", json!({"messages": [{"id": "wamid.U"}]}), 1),
+    ];
+    for (field, members, count) in fields {
+        let all = relays(field, members);
+        assert_eq!(all.len(), count, "{field}");
+        for (event, body) in all {
+            assert_eq!(body["entry"][0]["id"], "waba");
+            assert_eq!(body["entry"][0]["changes"][0]["field"], field);
+            let again = decode(event.relay.unwrap().as_bytes());
+            let extra = usize::from(matches!(event.body, EventBody::Status(_)));
+            assert!(again.len() <= 1 + extra, "{body}");
+            // Taken for a delivery it holds this event, under the same key. Members that no element
+            // carries are one of their own, which says no more than they do.
+            let is_leftover = matches!(&event.body, EventBody::Notice(notice)
+                if notice.raw == r#"{"new":1}"# || notice.raw == r#"{"more":1}"#);
+            assert_ne!(
+                again.iter().any(|one| one.key == event.key),
+                is_leftover,
+                "{body}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_status_is_relayed_with_its_contact_and_what_stands_beside() {
+    let members = json!({"statuses": [{"id": "A", "status": "read", "recipient_user_id": "US.2"},
+        {"id": "B", "status": "read", "recipient_id": "49"}],
+        "contacts": [{"wa_id": "49"}, {"wa_id": "50", "user_id": "US.2"}], "new": {"a": 1}});
+    let all = relays("messages", members);
+    for (place, contact) in [
+        (0, json!({"wa_id": "50", "user_id": "US.2"})),
+        (1, json!({"wa_id": "49"})),
+    ] {
+        let value = &all[place].1["entry"][0]["changes"][0]["value"];
+        assert_eq!(value["contacts"], json!([contact]));
+        assert_eq!(value["new"], json!({"a": 1}));
+        assert_eq!(value["metadata"]["phone_number_id"], "106540352242922");
+    }
+}
+
+#[test]
+fn only_what_is_asked_for_is_made() {
+    let body = delivery(
+        "messages",
+        &value(json!({"messages": [text("A", "49")],
+        "statuses": [{"id": "B", "status": "read"}], "errors": [{"code": 1}]})),
+    );
+    for (statuses, notices) in [(false, false), (true, false), (false, true)] {
+        let relays = Relays { statuses, notices };
+        let has: Vec<bool> = decode_for(body.as_bytes(), relays)
+            .iter()
+            .map(|event| event.relay.is_some())
+            .collect();
+        assert_eq!(has, [false, statuses, notices]);
+    }
+}
+
+#[test]
+fn what_is_no_whatsapp_is_relayed_as_it_came_if_it_is_json() {
+    let relay = |body: &str| decode_for(body.as_bytes(), RELAYS)[0].relay.clone();
+    assert_eq!(relay("no json"), None);
+    assert_eq!(relay("[1]").as_deref(), Some("[1]"));
+    let whole = r#"{"object":"whatsapp_business_account","entry":[{"id":"7"}]}"#;
+    assert_eq!(relay(whole).as_deref(), Some(whole));
+    let change =
+        r#"{"object":"whatsapp_business_account","entry":[{"id":"7","changes":[{"x":1}]}]}"#;
+    assert_eq!(relay(change).as_deref(), Some(change));
+}

@@ -65,7 +65,7 @@ async fn a_schema_of_an_older_version_gets_what_came_later_and_keeps_its_rows() 
     f.append(vec![message(phone("1"), "a")]).await;
     f.store.close().await;
     let older = "
-        DROP TABLE thread, thread_past, thread_orphan, bot_send;
+        DROP TABLE thread, thread_past, thread_orphan, bot_send, relay;
         DROP SEQUENCE bot_send_id;
         DELETE FROM schema_version WHERE version > 1";
     let client = schema.client().await;
