@@ -18,6 +18,7 @@ pub mod ingress;
 pub mod janitor;
 pub mod listener;
 pub mod model;
+pub mod proxy;
 pub mod relay;
 pub mod sender;
 pub mod simulator;

@@ -13,6 +13,7 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -134,28 +135,45 @@ impl Server {
             tracing::debug!(%error, "a connection was gone before it was served");
             return;
         }
-        let service = TowerToHyperService::new(self.router);
-        // hyper starts the time-out of the head when it begins to wait for it, also after an
-        // answer, so that it bounds an idle connection as well (hyper 1.12, `State::idle`).
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.limits.header)
-            .max_buf_size(BUFFER_MAX)
-            .serve_connection(TokioIo::new(stream), service);
-        let mut connection = pin!(connection);
-        tokio::select! {
-            // First the connection, so that a request that has arrived is served despite the stop.
-            biased;
-            ended = connection.as_mut() => return log_end(ended),
-            () = self.stop.cancelled() => {}
-            () = self.clock.sleep(self.limits.age) => {}
-        }
-        connection.as_mut().graceful_shutdown();
-        match self.clock.timeout(self.limits.drain, connection).await {
-            Ok(ended) => log_end(ended),
-            Err(_) => {
-                tracing::warn!("a connection was cut: its request took longer than the drain")
-            }
+        connection(stream, self.router, self.limits, self.clock, self.stop).await;
+    }
+}
+
+/// Serves `router` on one connection to its end, which comes as for those of [`serve`].
+///
+/// A request may ask for another protocol (`hyper::upgrade`). From the answer on the stream is the
+/// router's: nothing here bounds it any more.
+pub async fn connection<S>(
+    stream: S,
+    router: Router,
+    limits: Limits,
+    clock: Clock,
+    stop: CancellationToken,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = TowerToHyperService::new(router);
+    // hyper starts the time-out of the head when it begins to wait for it, also after an
+    // answer, so that it bounds an idle connection as well (hyper 1.12, `State::idle`).
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header)
+        .max_buf_size(BUFFER_MAX)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    tokio::select! {
+        // First the connection, so that a request that has arrived is served despite the stop.
+        biased;
+        ended = connection.as_mut() => return log_end(ended),
+        () = stop.cancelled() => {}
+        () = clock.sleep(limits.age) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    match clock.timeout(limits.drain, connection).await {
+        Ok(ended) => log_end(ended),
+        Err(_) => {
+            tracing::warn!("a connection was cut: its request took longer than the drain")
         }
     }
 }

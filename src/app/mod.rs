@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use axum::Router;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -21,6 +22,7 @@ use crate::config::Config;
 use crate::guard;
 use crate::listener;
 use crate::model::Handler;
+use crate::proxy;
 use crate::store::{Membership, SharedStore};
 
 /// What the caller owns and hands in.
@@ -135,29 +137,16 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Running, StartError>
     if let Some(relay) = built.relay {
         senders.spawn(relay.run(stops.sender.clone()));
     }
-    let limits = build::limits(config);
     let bot_side = build::bot_side(
         config,
         running.store.clone(),
-        clock.clone(),
+        clock,
         &built.egress,
         stops.doors.clone(),
     );
     senders.spawn(built.egress.run(stops.sender.clone()));
-    for (listener, router) in [
-        (listeners.public, built.ingress.router()),
-        (listeners.bot, bot_side),
-        (listeners.admin, built.admin),
-    ] {
-        let stop = stops.doors.clone();
-        running.doors.spawn(listener::serve(
-            listener,
-            router,
-            limits,
-            clock.clone(),
-            stop,
-        ));
-    }
+    let routers = [built.ingress.router(), bot_side, built.admin];
+    running.open(config, listeners, routers);
     Ok(running)
 }
 
@@ -177,6 +166,26 @@ fn warn_of_sabotage() {
 const CUT_GRACE: Duration = Duration::from_secs(2);
 
 impl Running {
+    /// Serves each door until it is to be closed.
+    fn open(&self, config: &Config, listeners: Listeners, routers: [Router; 3]) {
+        let limits = build::limits(config);
+        let [public, bot, admin] = routers;
+        let (clock, stop) = (&self.clock, &self.stops.doors);
+        self.doors.spawn(proxy::serve(
+            listeners.bot,
+            bot,
+            config.bot.ca_dir.clone(),
+            limits,
+            clock.clone(),
+            stop.clone(),
+        ));
+        for (listener, router) in [(listeners.public, public), (listeners.admin, admin)] {
+            let (clock, stop) = (clock.clone(), stop.clone());
+            self.doors
+                .spawn(listener::serve(listener, router, limits, clock, stop));
+        }
+    }
+
     /// Where the deliveries go, from this machine.
     pub fn webhook_url(&self) -> String {
         format!("http://{}/webhook", self.public)

@@ -7,8 +7,10 @@ mod figures;
 mod interrupt;
 mod migrate;
 mod rehearse;
+mod run;
 mod serve;
 mod throwaway;
+mod try_bot;
 
 use std::process::ExitCode;
 
@@ -29,8 +31,12 @@ pub struct Cli {
 enum Command {
     /// Stand between WhatsApp and the bot until SIGTERM or Ctrl-C.
     Serve(serve::Serve),
+    /// Start a bot so that its calls to graph.facebook.com come to the gateway.
+    Run(run::Run),
     /// Try everything without an account: the gateway and a pretend WhatsApp in one process.
     Dev(dev::Dev),
+    /// Start your own bot alone and behind Hapax, under a pretend WhatsApp; no account, no edit.
+    Try(try_bot::TryBot),
     /// Prove the promises: real nodes under a pretend WhatsApp, while things break by seed.
     Rehearse(rehearse::Rehearse),
     /// Show the settings in force and where each came from.
@@ -55,7 +61,9 @@ impl Cli {
         }
         match self.command {
             Command::Serve(serve) => serve.run().await,
+            Command::Run(run) => run.run().await,
             Command::Dev(dev) => dev.run().await,
+            Command::Try(try_bot) => try_bot.run().await,
             Command::Rehearse(rehearse) => rehearse.run().await,
             Command::Config(show) => show.run(),
             Command::Migrate(migrate) => migrate.run().await,

@@ -6,10 +6,11 @@ use std::time::Duration;
 use super::keys::is_postgres;
 use super::reader::Reader;
 use super::settings::{
-    AskConfig, AsyncFailover, Config, DoorConfig, EgressConfig, EgressWhen, ForwardConfig,
-    ForwardDone, ForwardNoReply, ForwardRetryId, HandlerConfig, LogConfig, LogFormat,
-    LogIdentifiers, NodeConfig, Pooler, PostgresConfig, PublicConfig, RetentionConfig, SendConfig,
-    StoreConfig, StoreUrl, ThreadConfig, TurnConfig, TurnPolicy, WhatsappConfig, WorkerConfig,
+    AskConfig, AsyncFailover, BotConfig, Config, DoorConfig, EgressConfig, EgressWhen,
+    ForwardConfig, ForwardDone, ForwardNoReply, ForwardRetryId, HandlerConfig, LogConfig,
+    LogFormat, LogIdentifiers, NodeConfig, Pooler, PostgresConfig, PublicConfig, RetentionConfig,
+    SendConfig, StoreConfig, StoreUrl, ThreadConfig, TurnConfig, TurnPolicy, WhatsappConfig,
+    WorkerConfig,
 };
 use super::value::{self, Expected};
 use crate::model::{NumberId, Secret};
@@ -36,8 +37,8 @@ enum Kind {
 /// Reads every setting; the result is right only if the reader has no fault.
 pub(super) fn config(reader: &mut Reader) -> Config {
     let public = public(reader);
-    let bot = door(reader, "bot.listen", "bot.token");
-    let admin = door(reader, "admin.listen", "admin.token");
+    let bot = bot(reader);
+    let admin = admin(reader);
     let store = store(reader);
     let retention = retention(reader);
     let whatsapp = whatsapp(reader);
@@ -81,10 +82,18 @@ fn in_memory(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
-fn door(reader: &mut Reader, listen: &str, token: &str) -> DoorConfig {
+pub(super) fn bot(reader: &mut Reader) -> BotConfig {
+    BotConfig {
+        listen: reader.value("bot.listen", value::listen),
+        token: reader.secret("bot.token", value::header_text),
+        ca_dir: reader.value("bot.ca_dir", value::any).into(),
+    }
+}
+
+fn admin(reader: &mut Reader) -> DoorConfig {
     DoorConfig {
-        listen: reader.value(listen, value::listen),
-        token: reader.secret(token, value::header_text),
+        listen: reader.value("admin.listen", value::listen),
+        token: reader.secret("admin.token", value::header_text),
     }
 }
 

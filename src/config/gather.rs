@@ -9,6 +9,7 @@ use super::fault::Fault;
 use super::keys::{Alias, KEYS, Key, Place, is_postgres, nearest_env, nearest_key};
 use super::sources::{EnvFile, Origin, Sources, read_env_file, read_file};
 use crate::guard;
+use crate::proxy::environment;
 
 /// The text of one setting, and where it came from.
 #[derive(Debug, Clone)]
@@ -281,7 +282,9 @@ impl Gathered {
     fn mention_unknown(&mut self, layer: &Layer<'_>) {
         for (name, value) in layer.variables {
             let is_sabotage = cfg!(feature = "sabotage") && name == guard::VARIABLE;
-            let known = is_sabotage || KEYS.iter().any(|key| key.env == name);
+            // Set for a bot, which may be a gateway of its own.
+            let is_told = [environment::RUN_URL, environment::RUN_PROXY].contains(&name.as_str());
+            let known = is_sabotage || is_told || KEYS.iter().any(|key| key.env == name);
             if known || !name.starts_with("HAPAX_") || is_from_kubernetes(name, value) {
                 continue;
             }

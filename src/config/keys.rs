@@ -286,6 +286,7 @@ pub(super) const KEYS: &[Key] = &[
     ),
     text("bot.listen", "HAPAX_BOT_LISTEN", "127.0.0.1:8081"),
     open("bot.token", "HAPAX_BOT_TOKEN").secret(),
+    text("bot.ca_dir", "HAPAX_BOT_CA_DIR", "hapax-ca"),
     open("egress.token", "HAPAX_EGRESS_TOKEN").secret(),
     text("egress.answer_within", "HAPAX_EGRESS_ANSWER_WITHIN", "4s"),
     text("egress.when", "HAPAX_EGRESS_WHEN", "now"),

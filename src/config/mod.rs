@@ -19,10 +19,11 @@ use std::collections::BTreeMap;
 pub use fault::{Fault, Faults};
 pub use render::render;
 pub use settings::{
-    AskConfig, AsyncFailover, Config, DoorConfig, EgressConfig, EgressWhen, ForwardConfig,
-    ForwardDone, ForwardNoReply, ForwardRetryId, HandlerConfig, LogConfig, LogFormat,
-    LogIdentifiers, NodeConfig, Pooler, PostgresConfig, PublicConfig, RetentionConfig, SendConfig,
-    StoreConfig, StoreUrl, ThreadConfig, TurnConfig, TurnPolicy, WhatsappConfig, WorkerConfig,
+    AskConfig, AsyncFailover, BotConfig, Config, DoorConfig, EgressConfig, EgressWhen,
+    ForwardConfig, ForwardDone, ForwardNoReply, ForwardRetryId, HandlerConfig, LogConfig,
+    LogFormat, LogIdentifiers, NodeConfig, Pooler, PostgresConfig, PublicConfig, RetentionConfig,
+    SendConfig, StoreConfig, StoreUrl, ThreadConfig, TurnConfig, TurnPolicy, WhatsappConfig,
+    WorkerConfig,
 };
 pub use sources::{DEFAULT_FILE, Origin, Sources};
 
@@ -86,6 +87,17 @@ pub fn load_store(sources: Sources) -> Result<StoreConfig, Faults> {
     relations::postgres(&mut reader, &store.postgres);
     reader.finish()?;
     Ok(store)
+}
+
+/// Reads only what concerns the bot's listener: enough to find it.
+///
+/// # Errors
+/// What is wrong with those settings, or with the places that settings come from.
+pub fn load_bot(sources: Sources) -> Result<BotConfig, Faults> {
+    let mut reader = Reader::new(gather::gather(&sources));
+    let bot = build::bot(&mut reader);
+    reader.finish()?;
+    Ok(bot)
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::build::THREAD_CREATE_MAX;
 use super::reader::Reader;
 use super::settings::{
-    Config, DoorConfig, EgressConfig, NodeConfig, PostgresConfig, PublicConfig, RetentionConfig,
-    SendConfig, ThreadConfig, TurnConfig,
+    Config, EgressConfig, NodeConfig, PostgresConfig, PublicConfig, RetentionConfig, SendConfig,
+    ThreadConfig, TurnConfig,
 };
 
 /// A little over the 3 MB (or MiB) that Meta's longest delivery has.
@@ -31,8 +31,8 @@ pub(super) fn check(reader: &mut Reader, config: &Config) {
     thread(reader, &config.thread);
     send(reader, &config.send);
     node(reader, &config.node);
-    door(reader, "bot.listen", "bot.token", &config.bot);
-    door(reader, "admin.listen", "admin.token", &config.admin);
+    door(reader, "bot.listen", "bot.token", config.bot.listen);
+    door(reader, "admin.listen", "admin.token", config.admin.listen);
     listeners(reader, config);
     no_loop(reader, config);
 }
@@ -157,14 +157,11 @@ fn node(reader: &mut Reader, node: &NodeConfig) {
     );
 }
 
-fn door(reader: &mut Reader, listen: &str, token: &str, door: &DoorConfig) {
-    if door.listen.ip().is_loopback() || !reader.is_sound(&[listen]) {
+fn door(reader: &mut Reader, listen: &str, token: &str, address: SocketAddr) {
+    if address.ip().is_loopback() || !reader.is_sound(&[listen]) {
         return;
     }
-    let expected = format!(
-        "a token, since {listen} = {} can be reached from outside",
-        door.listen
-    );
+    let expected = format!("a token, since {listen} = {address} can be reached from outside");
     let env = super::keys::Key::named(token).env;
     reader.missing(
         token,

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::keys::{KEYS, redact};
 use super::settings::{
-    AsyncFailover, Config, DoorConfig, EgressConfig, EgressWhen, ForwardDone, ForwardNoReply,
-    ForwardRetryId, HandlerConfig, LogFormat, LogIdentifiers, Pooler, PostgresConfig, PublicConfig,
-    SendConfig, StoreConfig, StoreUrl, TurnConfig, TurnPolicy, WhatsappConfig,
+    AsyncFailover, Config, EgressConfig, EgressWhen, ForwardDone, ForwardNoReply, ForwardRetryId,
+    HandlerConfig, LogFormat, LogIdentifiers, Pooler, PostgresConfig, PublicConfig, SendConfig,
+    StoreConfig, StoreUrl, TurnConfig, TurnPolicy, WhatsappConfig,
 };
 use super::value::{public_url_text, size_text};
 use super::{Origins, reader};
@@ -47,9 +47,13 @@ pub fn render(config: &Config, origins: &Origins) -> String {
 fn entries(config: &Config) -> Entries {
     let mut entries = Entries::new();
     public(&mut entries, &config.public);
-    door(&mut entries, ["bot.listen", "bot.token"], &config.bot);
+    let (bot, admin) = (&config.bot, &config.admin);
+    entries.push(("bot.listen", quoted(&bot.listen.to_string())));
+    entries.push(("bot.token", hidden(bot.token.as_ref())));
+    entries.push(("bot.ca_dir", quoted(&bot.ca_dir.display().to_string())));
     egress(&mut entries, &config.egress);
-    door(&mut entries, ["admin.listen", "admin.token"], &config.admin);
+    entries.push(("admin.listen", quoted(&admin.listen.to_string())));
+    entries.push(("admin.token", hidden(admin.token.as_ref())));
     store(&mut entries, &config.store);
     entries.push(("retention.keys", time(config.retention.keys)));
     entries.push(("retention.payloads", time(config.retention.payloads)));
@@ -103,11 +107,6 @@ fn public(entries: &mut Entries, public: &PublicConfig) {
         ),
         ("public.body_memory_max", size(public.body_memory_max)),
     ]);
-}
-
-fn door(entries: &mut Entries, [listen, token]: [&'static str; 2], door: &DoorConfig) {
-    entries.push((listen, quoted(&door.listen.to_string())));
-    entries.push((token, hidden(door.token.as_ref())));
 }
 
 fn egress(entries: &mut Entries, egress: &EgressConfig) {

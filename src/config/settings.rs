@@ -15,7 +15,7 @@ pub struct Config {
     /// The listener that Meta reaches.
     pub public: PublicConfig,
     /// The listener for bots.
-    pub bot: DoorConfig,
+    pub bot: BotConfig,
     /// The Graph API for the bot, on the same listener.
     pub egress: EgressConfig,
     /// The listener for operators.
@@ -62,7 +62,18 @@ pub struct PublicConfig {
     pub body_memory_max: usize,
 }
 
-/// `bot.*` or `admin.*`: a listener that is not for Meta.
+/// `bot.*`: the bot's listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BotConfig {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// What callers must show; always there when `listen` is not a loopback address.
+    pub token: Option<Secret>,
+    /// The folder of the certificate authority for bots behind the proxy.
+    pub ca_dir: PathBuf,
+}
+
+/// `admin.*`: the operators' listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DoorConfig {
     /// Where it listens.

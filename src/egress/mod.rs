@@ -7,6 +7,7 @@
 mod answer;
 mod asked;
 mod fates;
+mod links;
 mod pass;
 mod send;
 mod tell;
@@ -24,6 +25,7 @@ use tokio_util::task::TaskTracker;
 use self::answer::{plain, refused};
 use self::asked::Call;
 use self::fates::Fates;
+use self::links::Links;
 use self::tell::Tellers;
 use crate::clock::Clock;
 use crate::model::{NumberId, Secret};
@@ -70,6 +72,7 @@ pub struct Egress {
     settings: EgressSettings,
     fates: Fates,
     tellers: Tellers,
+    links: Links,
     /// What must come to its end though nobody waits for it any more.
     tasks: TaskTracker,
     /// When it was last said that the bot sends after its answer, in milliseconds since boot.
@@ -89,6 +92,7 @@ impl Egress {
             settings,
             fates,
             tellers: Tellers::new(),
+            links: Links::default(),
             tasks: TaskTracker::new(),
             late_told: AtomicU64::new(0),
         })

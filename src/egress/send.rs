@@ -11,6 +11,7 @@ use tracing::{info, warn};
 
 use super::answer::plain;
 use super::asked::Whole;
+use super::links::Link;
 use super::tell::Whom;
 use super::{Egress, pass};
 use crate::clock::Clock;
@@ -222,7 +223,7 @@ impl Sending<'_> {
             egress.record(id, told).await;
             drop(telling);
             if let Some((dialled, wa_id)) = taken_for {
-                egress.link(number, dialled, wa_id).await;
+                egress.link((number, dialled, wa_id)).await;
             }
         });
     }
@@ -285,11 +286,22 @@ impl Egress {
     }
 
     /// Learnt again with the next send if it can't be kept now.
-    async fn link(&self, number: NumberId, dialled: String, wa_id: String) {
-        let link = self.parts.store.link_dialled(number, dialled, wa_id);
-        let linked = self.parts.clock.timeout(self.settings.store_wait_max, link);
-        if let Ok(Err(error)) = linked.await {
-            warn!(%error, "a number that was dialled could not be linked to the one it stands for");
+    async fn link(&self, link: Link) {
+        if self.links.is_known(&link) {
+            return;
+        }
+        let (number, dialled, wa_id) = link.clone();
+        let linking = self.parts.store.link_dialled(number, dialled, wa_id);
+        let linked = self
+            .parts
+            .clock
+            .timeout(self.settings.store_wait_max, linking);
+        match linked.await {
+            Ok(Ok(())) => self.links.remember(link),
+            Ok(Err(error)) => {
+                warn!(%error, "a number that was dialled could not be linked to the one it means");
+            }
+            Err(_) => {}
         }
     }
 

@@ -1,22 +1,27 @@
 //! A pretend Graph API on loopback: takes sends, refuses what Meta would refuse, and misbehaves
 //! as scripted. Everything it was asked goes into the history.
 
+mod lenient;
+mod other;
+
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, Path, State};
-use axum::http::{HeaderMap, StatusCode, header::AUTHORIZATION};
+use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::courier::Courier;
+use super::elsewhere::{self, Elsewhere};
 use super::history::History;
 use super::meta::Plan;
 use super::payload::{Side, wamid};
@@ -35,6 +40,9 @@ const LEAVE_DOUBT: [i64; 6] = [1, 2, 131_000, 131_016, 131_057, 133_004];
 const BODY_MAX: usize = 1 << 20;
 const HELD_MAX: Duration = Duration::from_secs(600);
 const STATUS_LIMIT: Duration = Duration::from_secs(10);
+/// How long a call takes that may take long.
+const MOMENT_MIN: Duration = Duration::from_millis(10);
+const MOMENT_OVER: Duration = Duration::from_millis(40);
 const GRACE: Duration = Duration::from_millis(500);
 
 /// What the pretend Graph API needs to know.
@@ -67,6 +75,9 @@ struct Service {
     reporting: Mutex<Option<(Courier, Receipts)>>,
     marked_read: AtomicU64,
     typing: AtomicU64,
+    elsewhere: elsewhere::Calls,
+    addr: SocketAddr,
+    lenient: AtomicBool,
 }
 
 impl fmt::Debug for Graph {
@@ -84,6 +95,7 @@ impl Graph {
     /// When no port can be had.
     pub fn start(settings: GraphSettings, history: Arc<History>, clock: Clock) -> io::Result<Self> {
         let draw = Draw::new(settings.seed).fork("graph");
+        let port = Port::reserve()?;
         let service = Arc::new(Service {
             settings,
             history,
@@ -94,13 +106,11 @@ impl Graph {
             reporting: Mutex::new(None),
             marked_read: AtomicU64::new(0),
             typing: AtomicU64::new(0),
+            elsewhere: elsewhere::Calls::default(),
+            addr: port.addr(),
+            lenient: AtomicBool::new(false),
         });
-        let router = Router::new()
-            .route("/{version}/{number}/messages", post(messages))
-            .fallback(async || Refusal::unknown_path().into_response())
-            .layer(DefaultBodyLimit::max(BODY_MAX))
-            .with_state(Arc::clone(&service));
-        let port = Port::reserve()?;
+        let router = router(&service);
         Ok(Self(Arc::new(Inner {
             service,
             server: Server::start(&port, router, clock, GRACE)?,
@@ -114,9 +124,21 @@ impl Graph {
         format!("http://{}", self.0.addr)
     }
 
+    /// The same, to be served elsewhere as well. A connection that is to be reset stays open there.
+    pub fn router(&self) -> Router {
+        router(&self.0.service).layer(Extension(Hangup::never()))
+    }
+
     /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
         self.0.addr
+    }
+
+    /// From now on it takes what Meta takes from bots, though its pages ask for more: a number
+    /// without `+`, a text without a type, any token; it knows other paths well enough to keep a
+    /// bot going; and a call takes some tens of milliseconds, as over a network.
+    pub fn be_lenient(&self) {
+        self.0.service.lenient.store(true, Ordering::SeqCst);
     }
 
     /// The history it records into.
@@ -191,6 +213,12 @@ impl Graph {
         self.0.service.typing.load(Ordering::SeqCst)
     }
 
+    /// Calls so far that were about no message: media that went up or down, and what is unknown
+    /// here, which is answered so.
+    pub fn elsewhere(&self) -> Vec<Elsewhere> {
+        self.0.service.elsewhere.all()
+    }
+
     /// Waits until the sends are as wanted, looking after each one.
     ///
     /// # Errors
@@ -214,7 +242,39 @@ impl Graph {
     }
 }
 
+fn router(service: &Arc<Service>) -> Router {
+    Router::new()
+        .route("/{version}/{number}/messages", post(messages))
+        .route("/{version}/{number}/media", post(other::media_up))
+        .route("/media/{length}", get(other::media_down))
+        .fallback(other::any)
+        .layer(DefaultBodyLimit::max(BODY_MAX))
+        .with_state(Arc::clone(service))
+}
+
 impl Service {
+    fn is_lenient(&self) -> bool {
+        self.lenient.load(Ordering::SeqCst)
+    }
+
+    fn origin(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// As far away as Meta is: a call takes its time, and others come meanwhile.
+    async fn take_a_moment(&self) {
+        let pause = {
+            let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+            MOMENT_MIN + ids.duration_below(MOMENT_OVER)
+        };
+        self.clock.sleep(pause).await;
+    }
+
+    fn number(&self) -> u64 {
+        let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        ids.between(10_000_000_000, 99_999_999_999)
+    }
+
     fn reporting(&self) -> std::sync::MutexGuard<'_, Option<(Courier, Receipts)>> {
         self.reporting
             .lock()
@@ -281,12 +341,16 @@ async fn messages(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    if !is_authorized(&headers, &service.settings.token) {
+    if !service.is_lenient() && !is_authorized(&headers, &service.settings.token) {
         return Refusal::bad_token().into_response();
     }
-    let Ok(body) = serde_json::from_slice::<Value>(&body) else {
+    let Ok(mut body) = serde_json::from_slice::<Value>(&body) else {
         return Refusal::invalid("the body is not JSON").into_response();
     };
+    if service.is_lenient() {
+        body = lenient::as_documented(body);
+        service.take_a_moment().await;
+    }
     let at = service.clock.boottime();
     if body["status"] == "read" {
         return mark_read(&service, &body);
@@ -472,7 +536,7 @@ impl Refusal {
             http: 404,
             code: 100,
             message: "Unsupported request",
-            details: "The simulator knows POST /{version}/{number}/messages only.",
+            details: "The simulator knows messages and media only.",
         }
     }
 

@@ -1,14 +1,16 @@
 //! A pretend WhatsApp: people who write, Meta that delivers (often twice), the Graph API that
-//! takes replies, a bot to be called, and a checker that judges from outside.
+//! takes replies, an AI server, a bot to be called, and a checker that judges from outside.
 //!
 //! It is the other side of the wire: it builds Meta's JSON from its own knowledge, speaks HTTP
 //! only, and never looks into the gateway. Every draw comes from one seed.
 
 pub mod accounts;
 pub mod acts;
+pub mod ai;
 pub mod bot;
 pub mod checker;
 pub mod courier;
+pub mod elsewhere;
 pub mod faults;
 pub mod gate;
 pub mod graph;
@@ -25,8 +27,11 @@ pub mod script;
 pub mod seed;
 pub mod seen;
 mod server;
+pub mod token;
+pub mod trial;
 pub mod wire;
 
+pub use ai::{Ai, Threads};
 pub use bot::{Bot, Call, Proof};
 pub use checker::{Breach, Findings, Report, Terms, check};
 pub use courier::{Answered, Courier};
@@ -42,4 +47,5 @@ pub use rehearsal::{Rehearsal, Settings};
 pub use script::{Answer, Behaviour, Script};
 pub use seed::Draw;
 pub use server::Port;
+pub use trial::{Counts, Played, Trial, TrialSettings, count};
 pub use wire::Wire;

@@ -11,7 +11,7 @@ const NAMES: [&str; 16] = [
     "Lena", "Mateo", "Noor", "Olga", "Priya",
 ];
 
-const PHRASES: [&str; 16] = [
+pub(super) const PHRASES: [&str; 16] = [
     "good morning",
     "are you open today?",
     "where is my order?",

@@ -67,6 +67,11 @@ fn socket(addr: SocketAddr) -> io::Result<TcpSocket> {
 pub(super) struct Hangup(CancellationToken);
 
 impl Hangup {
+    /// For a request whose connection is somebody else's: it never ends.
+    pub(super) fn never() -> Self {
+        Self(CancellationToken::new())
+    }
+
     /// Resets the connection. Never returns: the handler that calls it is dropped.
     pub(super) async fn reset(&self) -> std::convert::Infallible {
         self.0.cancel();

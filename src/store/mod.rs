@@ -176,15 +176,9 @@ pub trait Store: Send + Sync {
     /// `None`: the turn has asked for [`BOT_SENDS_MAX`] already.
     async fn stage(&self, stage: Stage) -> Result<Option<Staged>, StoreError>;
 
-    /// How each of these stands, in their order.
-    async fn fates(&self, ids: Vec<BotSendId>) -> Result<Vec<Fate>, StoreError>;
-
     /// Records what the caller of a send was told. May be lost in a crash, when the caller may
     /// indeed not have heard it.
     async fn told(&self, id: BotSendId, told: Told) -> Result<(), StoreError>;
-
-    /// Of these attempts of turns, those that have asked to send something.
-    async fn heard(&self, runs: Vec<TurnRun>) -> Result<Vec<Heard>, StoreError>;
 
     /// Links a phone number that a bot has dialled to the one that Meta took it for: both name
     /// the same person from now on.
@@ -264,6 +258,12 @@ pub trait Store: Send + Sync {
         after: Option<OutgoingId>,
         limit: u32,
     ) -> Result<Vec<OutgoingRecord>, StoreError>;
+
+    /// How each of these stands, in their order.
+    async fn fates(&self, ids: Vec<BotSendId>) -> Result<Vec<Fate>, StoreError>;
+
+    /// Of these attempts of turns, those that have asked to send something.
+    async fn heard(&self, runs: Vec<TurnRun>) -> Result<Vec<Heard>, StoreError>;
 
     /// How often an event has arrived, and the last arrivals; `None` if it never has.
     async fn arrivals(&self, key: EventKey) -> Result<Option<Arrivals>, StoreError>;

@@ -215,7 +215,105 @@ fn lost(error: &reqwest::Error) -> NotPassed {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
     use super::*;
+    use crate::model::Timestamp;
+
+    async fn listener() -> (TcpListener, GraphSettings) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let settings = GraphSettings {
+            base_url: format!("http://{}/prefix", listener.local_addr().unwrap()),
+            ..GraphSettings::default()
+        };
+        (listener, settings)
+    }
+
+    fn get(target: &str) -> Passing<impl Stream<Item = Result<Bytes, NotPassed>> + use<>> {
+        Passing {
+            method: Method::GET,
+            target: target.to_owned(),
+            headers: HeaderMap::new(),
+            body: stream::empty(),
+        }
+    }
+
+    async fn request(listener: &TcpListener) -> (TcpStream, String) {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            assert_ne!(stream.read_buf(&mut head).await.unwrap(), 0);
+        }
+        (stream, String::from_utf8(head).unwrap())
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_breaks_off_ends_in_an_error() {
+        let (listener, settings) = listener().await;
+        let passage = Passage::new(&settings, Clock::system()).unwrap();
+        let passed = tokio::spawn(async move { passage.pass(get("/v25.0/7?a=%2C")).await });
+        let (mut stream, head) = request(&listener).await;
+        assert!(
+            head.starts_with("GET /prefix/v25.0/7?a=%2C HTTP/1.1\r\n"),
+            "{head}"
+        );
+        assert!(!head.contains("content-length") && !head.contains("transfer-encoding"));
+        let half = b"HTTP/1.1 206 Partial Content\r\ncontent-length: 9\r\n\r\nhalf";
+        stream.write_all(half).await.unwrap();
+        let passed = passed.await.unwrap().expect("the head is there");
+        assert_eq!(passed.status, 206);
+        let mut body = pin!(passed.body);
+        assert_eq!(body.next().await.unwrap().unwrap(), "half");
+        drop(stream);
+        assert!(matches!(body.next().await, Some(Err(NotPassed::Lost(_)))));
+        assert!(body.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn silence_ends_a_call_before_and_within_its_answer() {
+        let (listener, settings) = listener().await;
+        let clock = Clock::manual(Timestamp(0));
+        let idle = settings.connect_timeout + settings.timeout;
+        let passage = Passage::new(&settings, clock.clone()).unwrap();
+        let silent = passage.clone();
+        let silent = tokio::spawn(async move { silent.pass(get("/a")).await.map(drop) });
+        let held = request(&listener).await;
+        clock.advance(idle);
+        assert_eq!(silent.await.unwrap(), Err(NotPassed::Idle(idle)));
+        drop(held);
+
+        let half = tokio::spawn(async move { passage.pass(get("/b")).await });
+        let (mut stream, _) = request(&listener).await;
+        let head = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n";
+        stream.write_all(head).await.unwrap();
+        let body = half.await.unwrap().expect("the head is there").body;
+        let rest = tokio::spawn(async move { pin!(body).next().await });
+        while !rest.is_finished() {
+            clock.advance(idle);
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(rest.await.unwrap(), Some(Err(NotPassed::Idle(idle))));
+    }
+
+    #[tokio::test]
+    async fn no_more_go_through_at_once_than_have_a_place() {
+        let (listener, settings) = listener().await;
+        let clock = Clock::manual(Timestamp(0));
+        let passage = Passage::new(&settings, clock.clone()).unwrap();
+        let _all = passage
+            .places
+            .clone()
+            .acquire_many_owned(AT_ONCE_MAX as u32)
+            .await;
+        let full = tokio::spawn(async move { passage.pass(get("/a")).await.map(drop) });
+        while !full.is_finished() {
+            clock.advance(PLACE_WAIT_MAX);
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(full.await.unwrap(), Err(NotPassed::Full));
+        drop(listener);
+    }
 
     #[test]
     fn what_is_of_the_connection_stays_behind() {

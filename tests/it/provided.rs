@@ -17,13 +17,18 @@ use tokio_postgres::{Client, NoTls};
 use crate::world::LIMIT;
 
 /// A setting that `./test` has put into the environment.
+pub(crate) fn provided(name: &str) -> String {
+    offered(name)
+        .unwrap_or_else(|| panic!("{name} is not set: run the tests by ./test, which provides it"))
+}
+
+/// A setting that only `./test --all` puts there.
 #[expect(
     clippy::disallowed_methods,
     reason = "a setting of the tests, not of Hapax"
 )]
-pub(crate) fn provided(name: &str) -> String {
-    let set = std::env::var(name).ok().filter(|value| !value.is_empty());
-    set.unwrap_or_else(|| panic!("{name} is not set: run the tests by ./test, which provides it"))
+pub(crate) fn offered(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 /// The user and the group to run programs as; `None` when they may run as this process does.

@@ -18,7 +18,7 @@ use self::project::{found, mentions, pages, quoted, read, root, sources};
 use self::source::Source;
 
 /// Every top-level module and its level. A module imports modules of a lower level only.
-const LEVELS: [(&str, u8); 21] = [
+const LEVELS: [(&str, u8); 22] = [
     ("model", 0),
     ("clock", 1),
     ("crash_point", 1),
@@ -27,6 +27,7 @@ const LEVELS: [(&str, u8); 21] = [
     ("telemetry", 2),
     ("whatsapp", 2),
     ("handler", 3),
+    ("proxy", 3),
     ("store", 3),
     ("egress", 4),
     ("ingress", 4),

@@ -8,6 +8,7 @@ use crate::model::bot_send::Content;
 use crate::model::{BotSendId, StoreId, Wamid};
 use crate::whatsapp::compose::TYPES;
 use crate::whatsapp::decode;
+use crate::whatsapp::message::original_id;
 use crate::whatsapp::minted;
 use crate::whatsapp::told::Refused;
 
@@ -84,13 +85,20 @@ pub fn asked(parameters: Parameters) -> Result<Asked, Refused> {
     let names_nobody = parameters.text("to").is_none() && parameters.text("recipient").is_none();
     // With a recipient it might be sent all the same: then it is to be on record.
     if parameters.get("status").is_some() && names_nobody {
-        return Ok(Asked::Mark(Mark(parameters.into_said())));
+        let mut mark = parameters.into_said();
+        give_original_id(&mut mark);
+        return Ok(Asked::Mark(Mark(mark)));
     }
     let to = Dialled::of(&parameters)?;
     let callback = parameters.text("biz_opaque_callback_data");
     let mut message = parameters.into_said();
     message.retain(|name, _| !FRAME.contains(&name.as_str()));
     set_type(&mut message)?;
+    for member in ["context"].iter().chain(&ACTS) {
+        if let Some(Value::Object(named)) = message.get_mut(*member) {
+            give_original_id(named);
+        }
+    }
     Ok(Asked::Send(Box::new(ToSend {
         content: content(&to, &message),
         to,
@@ -98,6 +106,14 @@ pub fn asked(parameters: Parameters) -> Result<Asked, Refused> {
         callback: callback.map(|text| text.replace('\0', "\u{fffd}")),
         message,
     })))
+}
+
+/// A message that was handed to the bot again may have had an id made from Meta's. For Meta, and
+/// to compare two attempts, it is the same message.
+fn give_original_id(named: &mut Map<String, Value>) {
+    if let Some(Value::String(id)) = named.get_mut("message_id") {
+        *id = original_id(id).to_owned();
+    }
 }
 
 /// Graph takes a message without a type for a text.
@@ -305,6 +321,21 @@ mod tests {
         let foreign = sent(json!({"to": "49", "text": {}, "context": {"message_id": "wamid.A"}}));
         assert_eq!(foreign.own_ids(), []);
         assert_eq!(plain(&foreign)["context"]["message_id"], "wamid.A");
+    }
+
+    #[test]
+    fn a_message_is_the_same_by_the_id_of_each_attempt() {
+        let quoting =
+            |id: &str| sent(json!({"to": "49", "text": {}, "context": {"message_id": id}}));
+        let (first, second) = (quoting("wamid.A"), quoting("wamid.A~2"));
+        assert_eq!(first.content, second.content);
+        assert_eq!(plain(&second)["context"]["message_id"], "wamid.A");
+        let mark = json!({"messaging_product": "whatsapp", "status": "read",
+            "message_id": "wamid.A~2"});
+        let Ok(Asked::Mark(mark)) = read(&mark) else {
+            panic!("it marks a message as read");
+        };
+        assert!(mark.body().contains("\"wamid.A\""));
     }
 
     #[test]
