@@ -104,6 +104,73 @@ async fn flask_alone_answers_twice_and_splits_threads_and_behind_hapax_never() {
     assert_eq!(json["alone"]["works_after_answering"], false, "{json}");
 }
 
+/// Gunicorn's master, then all of it, and so on, by `kill -9`: what `hapax try` finds behind Hapax.
+async fn killed(python: &str, arguments: &[&str]) -> Value {
+    let _one = ONE.lock().await;
+    let gunicorn = [
+        "--",
+        "gunicorn",
+        "--workers",
+        "2",
+        "--threads",
+        "4",
+        "bot:app",
+    ];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hapax"));
+    command
+        .args(["try", "--json", "--seed", "11", "--people", "100"])
+        .args(arguments)
+        .args(gunicorn)
+        .env("PATH", format!("{python}:{}", provided("PATH")))
+        .current_dir(example("python-flask"))
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    let output = Clock::system().timeout(LIMIT, command.output()).await;
+    let output = output.expect("it ends in time").expect("it runs");
+    let err = String::from_utf8_lossy(&output.stderr);
+    let json: Value = serde_json::from_slice(&output.stdout).expect(&err);
+    json["behind_hapax"].clone()
+}
+
+#[tokio::test]
+async fn flask_killed_again_and_again_answers_each_of_a_thousand_messages_once() {
+    let Some(python) = python() else {
+        return left_out();
+    };
+    let arguments = [
+        "--messages",
+        "1000",
+        "--kill-every",
+        "2s",
+        "--retry-id",
+        "fresh",
+    ];
+    let counts = killed(&python, &arguments).await;
+    assert!(counts["kills"].as_u64() >= Some(10), "{counts}");
+    assert_eq!(counts["replies"], 1000, "{counts}");
+    for fault in ["double_answers", "missing", "out_of_order", "split_threads"] {
+        assert_eq!(counts[fault], 0, "{fault}: {counts}");
+    }
+}
+
+/// It notes ids before it works, and takes the second attempt for a duplicate: what it was killed
+/// on has no answer then. Two answers it never has.
+#[tokio::test]
+async fn flask_killed_under_the_same_ids_may_stay_silent_and_says_nothing_twice() {
+    let Some(python) = python() else {
+        return left_out();
+    };
+    let counts = killed(&python, &["--messages", "300", "--kill-every", "1s"]).await;
+    assert!(counts["missing"].as_u64() > Some(0), "{counts}");
+    let answered = counts["replies"].as_u64().zip(counts["missing"].as_u64());
+    assert_eq!(
+        answered.map(|(replies, missing)| replies + missing),
+        Some(300),
+        "{counts}"
+    );
+    assert_eq!(counts["double_answers"], 0, "{counts}");
+}
+
 #[tokio::test]
 async fn fastapi_alone_answers_twice_and_behind_hapax_never() {
     let Some(python) = python() else {
