@@ -320,8 +320,8 @@ fn configured_handler(config: &Config, clock: Clock) -> Result<Configured, Start
                     .collect(),
                 rename: match forward.retry_id {
                     ForwardRetryId::Same => None,
-                    ForwardRetryId::Fresh => Some(Arc::new(|message: &Message, attempt| {
-                        whatsapp::message::renamed(&message.envelope, &message.id, attempt)
+                    ForwardRetryId::Fresh => Some(Arc::new(|message: &Message, epoch| {
+                        whatsapp::message::renamed(&message.envelope, &message.id, epoch)
                     })),
                 },
                 sign: Arc::new(move |body| signature::AppSecrets::sign(&secret, body)),

@@ -79,6 +79,7 @@ pub struct Running {
     receiving: Arc<AtomicBool>,
     stops: Stops,
     doors: TaskTracker,
+    bot_door: TaskTracker,
     workers: TaskTracker,
     senders: TaskTracker,
     tenders: TaskTracker,
@@ -88,6 +89,8 @@ pub struct Running {
 #[derive(Default)]
 struct Stops {
     doors: CancellationToken,
+    /// The bot's, through which turns that are under way may still want to send.
+    bot_door: CancellationToken,
     worker: CancellationToken,
     /// Turns under way are given back.
     cut: CancellationToken,
@@ -119,6 +122,7 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Running, StartError>
         receiving: built.receiving,
         stops: Stops::default(),
         doors: TaskTracker::new(),
+        bot_door: TaskTracker::new(),
         workers: TaskTracker::new(),
         senders: TaskTracker::new(),
         tenders: TaskTracker::new(),
@@ -142,7 +146,7 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Running, StartError>
         running.store.clone(),
         clock,
         &built.egress,
-        stops.doors.clone(),
+        stops.bot_door.clone(),
     );
     senders.spawn(built.egress.run(stops.sender.clone()));
     let routers = Routers {
@@ -181,13 +185,13 @@ impl Running {
     fn open_doors(&self, config: &Config, listeners: Listeners, routers: Routers) {
         let limits = build::limits(config);
         let (clock, stop) = (&self.clock, &self.stops.doors);
-        self.doors.spawn(proxy::serve(
+        self.bot_door.spawn(proxy::serve(
             listeners.bot,
             routers.bot,
             config.bot.ca_dir.clone(),
             limits,
             clock.clone(),
-            stop.clone(),
+            self.stops.bot_door.clone(),
         ));
         for (listener, router) in [
             (listeners.public, routers.public),
@@ -259,6 +263,15 @@ impl Running {
             if released.is_err() {
                 warn!("some turns could not be given back; their lease will end");
             }
+        }
+        // Nobody is under way any more who might want to send.
+        self.stops.bot_door.cancel();
+        self.bot_door.close();
+        let closed = self
+            .clock
+            .timeout(left().max(grace / 2), self.bot_door.wait());
+        if closed.await.is_err() {
+            warn!("some calls of the bot's were cut; what they asked to send is on record");
         }
         self.stops.sender.cancel();
         self.senders.close();

@@ -3,7 +3,7 @@
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{HeaderMap, Method, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, Uri, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use subtle::ConstantTimeEq;
@@ -72,6 +72,17 @@ impl Whole {
     /// Whether its body says that the subscription is to end.
     pub(super) fn ends_a_subscription(&self, called: &Called) -> bool {
         *called == Called::Subscribe && self.parameters.method() == Some(Method::DELETE)
+    }
+
+    /// Whether the caller says that the message belongs to no turn (`X-Hapax-Turn: none`).
+    pub(super) fn is_apart(&self) -> Result<bool, Refused> {
+        match self.headers.get("x-hapax-turn").map(HeaderValue::as_bytes) {
+            None => Ok(false),
+            Some(b"none") => Ok(true),
+            Some(_) => Err(Refused::wrong(
+                "X-Hapax-Turn: expected none, found something else",
+            )),
+        }
     }
 
     /// What the caller calls its request, if anything.

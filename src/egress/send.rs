@@ -52,7 +52,7 @@ pub(super) async fn messages(
     {
         return Err(Refused::wrong("expected POST, found another method"));
     }
-    let key = call.key()?;
+    let (key, is_apart) = (call.key()?, call.is_apart()?);
     match asked(call.parameters)? {
         // Meta never heard of that id, and the message is the bot's own.
         Asked::Mark(mark) if mark.is_of_own_id() => Ok(plain(200, told::success())),
@@ -64,7 +64,7 @@ pub(super) async fn messages(
                 ends_at: begun + egress.settings.answer_within,
                 begun,
             };
-            let answered = sending.send(*send, key).await;
+            let answered = sending.send(*send, key, is_apart).await;
             if answered.is_err() {
                 let took = egress.parts.clock.boottime().saturating_sub(begun);
                 let metrics = &egress.parts.metrics;
@@ -92,7 +92,12 @@ impl Sending<'_> {
         self.ends_at.saturating_sub(self.clock().boottime())
     }
 
-    async fn send(&self, send: ToSend, key: Option<String>) -> Result<Response, Refused> {
+    async fn send(
+        &self,
+        send: ToSend,
+        key: Option<String>,
+        is_apart: bool,
+    ) -> Result<Response, Refused> {
         let whom = (self.number.clone(), send.to.recipient.encode());
         let body = self.translated(&send).await?;
         let none_is_told = self.egress.tellers.none(&whom);
@@ -106,6 +111,7 @@ impl Sending<'_> {
             content: send.content,
             key,
             callback: send.callback,
+            is_apart,
             when: self.egress.settings.when,
             tail: self.egress.settings.tail,
         };

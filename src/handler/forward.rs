@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::call::{Bot, BotSettings, Call, Deadline, Person, SettingsError, headers};
 use crate::clock::Clock;
-use crate::model::{Attempt, ConversationId, EventKey, Handler, Message, NumberId, Outcome, Turn};
+use crate::model::{ConversationId, EventKey, Handler, Message, NumberId, Outcome, Turn};
 
 const SIGNATURE: HeaderName = HeaderName::from_static("x-hub-signature-256");
 const EVENT: HeaderName = HeaderName::from_static("x-hapax-event");
@@ -26,8 +26,8 @@ const ANSWER_MAX: usize = 64 * 1024;
 /// Gives the value of `X-Hub-Signature-256` for a body.
 pub type Sign = Arc<dyn Fn(&[u8]) -> String + Send + Sync>;
 
-/// Gives the envelope of a message another id of it, for an attempt that is not the first.
-pub type Rename = Arc<dyn Fn(&Message, Attempt) -> String + Send + Sync>;
+/// Gives the envelope of a message another id of it, for the attempt of this epoch.
+pub type Rename = Arc<dyn Fn(&Message, i64) -> String + Send + Sync>;
 
 /// What [`Forward`] needs.
 #[derive(Clone)]
@@ -38,7 +38,7 @@ pub struct ForwardSettings {
     pub sign: Sign,
     /// Bots that answer for one number each, instead of that one.
     pub of_numbers: Vec<(NumberId, BotSettings)>,
-    /// From the second attempt on, a message has another id; `None`: it keeps its own.
+    /// A message that the bot may have had before has another id; `None`: it keeps its own.
     pub rename: Option<Rename>,
 }
 
@@ -133,7 +133,7 @@ impl Forward {
         let bot = self.bot_of(&turn.number);
         for message in &turn.messages {
             let body = match &self.rename {
-                Some(rename) if turn.attempt > 1 => Bytes::from(rename(message, turn.attempt)),
+                Some(rename) if turn.is_again => Bytes::from(rename(message, turn.epoch)),
                 _ => Bytes::copy_from_slice(message.envelope.as_bytes()),
             };
             let call = Call {
@@ -252,9 +252,7 @@ mod tests {
                 bot: settings(vec![bot.url()]),
                 sign: Arc::new(|body| format!("sha256={}", body.len())),
                 of_numbers: Vec::new(),
-                rename: Some(Arc::new(|message, attempt| {
-                    format!("{}~{attempt}", message.id)
-                })),
+                rename: Some(Arc::new(|message, epoch| format!("{}~{epoch}", message.id))),
             },
             Clock::manual(Timestamp(0)),
         );
@@ -262,10 +260,11 @@ mod tests {
         let mut turn = turn(7, &["hi"]);
         forward.handle(&turn).await;
         assert_eq!(bot.next().await.body, turn.messages[0].envelope.as_bytes());
-        turn.attempt = 2;
+        // Also where the attempt before did not count.
+        (turn.is_again, turn.epoch) = (true, 7);
         forward.handle(&turn).await;
         let again = bot.next().await;
-        assert_eq!(again.body, "wamid.secret~2");
+        assert_eq!(again.body, "wamid.secret~7");
         assert_eq!(again.headers["x-hub-signature-256"], "sha256=14");
         assert_eq!(
             again.headers["idempotency-key"],

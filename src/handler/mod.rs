@@ -8,7 +8,8 @@
 //! | the bot | the turn |
 //! |---|---|
 //! | answers 2xx | taken: [`Outcome::Acknowledged`] for `Forward`, what the answer says for `Ask` |
-//! | can't be connected to (refused, no such name, connect time-out, TLS), or answers 502, 503, 504 | the person's next URL at once; when all are down [`Failure::Unavailable`]: waits, costs no attempt |
+//! | can't be connected to (refused, no such name, connect time-out, TLS), or answers 503 | the person's next URL at once; when all are down [`Failure::Unavailable`]: waits, costs no attempt |
+//! | answers 502 or 504: a proxy before it has lost it, perhaps in the middle | [`Failure::Unavailable`]; the next attempt goes to the next URL |
 //! | answers 408 or 429 | [`Failure::Unavailable`], after its `Retry-After` |
 //! | has no call free for half of the turn's deadline | [`Failure::Unavailable`] |
 //! | answers another 5xx, breaks off, does not speak HTTP, or is too slow | [`Failure::Failed`]: counts as an attempt |

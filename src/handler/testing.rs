@@ -54,6 +54,8 @@ pub(super) fn turn(conversation: i64, texts: &[&str]) -> Turn {
         conversation,
         contact: ContactId(1),
         attempt: 1,
+        epoch: 5,
+        is_again: false,
         is_new: false,
         messages: texts.iter().map(|t| message("text", Some(t))).collect(),
         deadline: Duration::from_secs(30),

@@ -51,8 +51,12 @@ pub struct Recorded {
     pub id: BotSendId,
     /// What it says.
     pub content: Content,
+    /// What was asked for last where it was taken for this, if that were other words.
+    pub also: Option<Content>,
     /// Whether it was asked for under the key that is asked for now.
     pub has_key: bool,
+    /// Whether it has surely not gone out, and never will.
+    pub is_void: bool,
     /// The epoch in which it was asked for first.
     pub born: i64,
     /// The epoch in which it was asked for last.
@@ -108,9 +112,12 @@ impl Likeness {
 ///
 /// In the first attempt every send is new, unless a client repeats a request whose answer it has
 /// not got. In a later attempt, and after the end, what was said is not said again; and what is
-/// said in other words takes, in order, the places that earlier attempts have filled.
+/// said in other words takes, in order, the places that earlier attempts have filled. What Meta
+/// has refused fills none, and is refused again only in the same words.
 pub fn decide(recorded: &[Recorded], asked: &Asked) -> Decision {
-    let says_it = |one: &&Recorded| one.content == asked.content;
+    let says_it = |one: &&Recorded| {
+        one.content == asked.content || one.also.is_some_and(|also| also == asked.content)
+    };
     let of_earlier = |one: &&Recorded| one.seen < asked.epoch;
     let known = |one: &Recorded, likeness| Decision::Known(one.id, likeness);
     let mut all = recorded.iter();
@@ -125,13 +132,13 @@ pub fn decide(recorded: &[Recorded], asked: &Asked) -> Decision {
     if let Some(same) = recorded.iter().find(unused) {
         return known(same, Likeness::Repeated);
     }
-    let is_later = recorded.iter().any(|one| one.born < asked.epoch);
-    if (is_later || asked.is_finished)
-        && let Some(same) = recorded.iter().find(says_it)
-    {
+    let of_before = |one: &&Recorded| one.born < asked.epoch || asked.is_finished;
+    let said = recorded.iter().filter(says_it).find(of_before);
+    if let Some(same) = said {
         return known(same, Likeness::Repeated);
     }
-    match recorded.iter().find(of_earlier) {
+    let fills = |one: &&Recorded| of_earlier(one) && !one.is_void;
+    match recorded.iter().find(fills) {
         Some(filled) => known(filled, Likeness::Diverged),
         None => Decision::New,
     }
@@ -165,13 +172,16 @@ mod tests {
                 Decision::New => self.recorded.push(Recorded {
                     id: BotSendId(self.recorded.len() as i64),
                     content,
+                    also: None,
                     has_key: false,
+                    is_void: false,
                     born: epoch,
                     seen: epoch,
                     told,
                 }),
                 Decision::Known(id, _) => {
                     let one = &mut self.recorded[usize::try_from(id.0).unwrap()];
+                    one.also = (one.content != content).then_some(content);
                     one.seen = epoch;
                     one.told = told;
                 }
@@ -234,6 +244,34 @@ mod tests {
     }
 
     #[test]
+    fn a_second_try_is_joined_also_where_other_words_were_taken_for_it() {
+        let mut turn = Played::default();
+        turn.ask(5, "a");
+        let other = turn.ask_as(6, "in other words", Told::Nothing);
+        assert_eq!(other, known(0, Likeness::Diverged));
+        assert_eq!(turn.ask(6, "in other words"), known(0, Likeness::Joined));
+        assert_eq!(turn.ask(6, "more"), Decision::New);
+    }
+
+    #[test]
+    fn what_meta_has_refused_does_not_stand_in_for_other_words() {
+        let mut turn = Played::default();
+        turn.ask(5, "much too long");
+        turn.recorded[0].is_void = true;
+        assert_eq!(turn.ask(6, "much too long"), known(0, Likeness::Repeated));
+        assert_eq!(turn.ask(7, "shorter"), Decision::New);
+    }
+
+    #[test]
+    fn a_later_attempt_may_say_twice_what_is_new() {
+        let mut turn = Played::default();
+        turn.ask(5, "a");
+        turn.ask(6, "a");
+        assert_eq!(turn.ask(6, "b"), Decision::New);
+        assert_eq!(turn.ask(6, "b"), Decision::New);
+    }
+
+    #[test]
     fn an_attempt_that_sent_nothing_leaves_the_next_one_free() {
         let mut turn = Played::default();
         assert_eq!(turn.ask(6, "a"), Decision::New);
@@ -258,7 +296,9 @@ mod tests {
         let one = Recorded {
             id: BotSendId(7),
             content: Content::of(&["a"]),
+            also: None,
             has_key: true,
+            is_void: false,
             born: 5,
             seen: 5,
             told: Told::Truth,
@@ -282,6 +322,8 @@ mod tests {
             let mut turn = Played::default();
             for (epoch, sends) in attempts.iter().enumerate() {
                 for says in sends {
+                    // Each client may try twice.
+                    turn.ask_as(epoch as i64, says, Told::Nothing);
                     turn.ask(epoch as i64, says);
                 }
             }

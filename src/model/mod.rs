@@ -10,6 +10,7 @@ pub mod event;
 pub mod ids;
 pub mod message;
 pub mod outgoing;
+pub mod phone;
 #[cfg(test)]
 pub(crate) mod property;
 pub mod secret;

@@ -33,6 +33,10 @@ pub struct Turn {
     pub contact: ContactId,
     /// From 1. A handler with side effects of its own uses [`Turn::id`] to recognise a repeat.
     pub attempt: u32,
+    /// The epoch of its lease: another one in each attempt, also in one that does not count.
+    pub epoch: i64,
+    /// Whether the handler may have been called for it before.
+    pub is_again: bool,
     /// Whether nothing of this conversation was handled before.
     pub is_new: bool,
     /// In order; at least one.

@@ -1,7 +1,7 @@
 //! What this process has taken and not ended yet, in lanes: one for each conversation, and one for
 //! all else of a number. Of each lane one is handed over at a time.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::OwnedSemaphorePermit;
@@ -46,7 +46,8 @@ impl Held {
 #[derive(Default)]
 struct Known {
     lanes: HashMap<Lane, VecDeque<Held>>,
-    keys: HashSet<EventKey>,
+    /// How often each is here: one that was given back may be taken again before it is forgotten.
+    keys: HashMap<EventKey, u32>,
 }
 
 #[derive(Default)]
@@ -56,7 +57,7 @@ impl Lanes {
     /// Whether the lane is a new one, which nobody works at.
     pub(super) fn add(&self, lane: Lane, held: Held) -> bool {
         let mut known = self.known();
-        known.keys.insert(held.relaying.key);
+        *known.keys.entry(held.relaying.key).or_default() += 1;
         let is_new = !known.lanes.contains_key(&lane);
         known.lanes.entry(lane).or_default().push_back(held);
         is_new
@@ -74,12 +75,18 @@ impl Lanes {
 
     /// All that is taken and not ended.
     pub(super) fn keys(&self) -> Vec<EventKey> {
-        self.known().keys.iter().copied().collect()
+        self.known().keys.keys().copied().collect()
     }
 
     /// It has ended.
     pub(super) fn forget(&self, key: EventKey) {
-        self.known().keys.remove(&key);
+        let mut known = self.known();
+        if let Some(times) = known.keys.get_mut(&key) {
+            *times -= 1;
+            if *times == 0 {
+                known.keys.remove(&key);
+            }
+        }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {

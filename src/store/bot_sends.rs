@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::model::bot_send::{Content, Likeness, Recorded, Told};
+use crate::model::phone;
 use crate::model::{
     Aliases, BotSendId, ConversationId, GraphAnswer, NumberId, OutgoingState, Recipient, TurnId,
     Wamid,
@@ -12,8 +13,8 @@ use crate::model::{
 pub const BOT_SENDS_MAX: usize = 256;
 /// How long after the end of a turn a send still shows that the bot works on after its answer.
 pub(super) const LATE_MAX: Duration = Duration::from_secs(600);
-/// How long, outside of any turn, a send that says the same as one whose caller has heard nothing
-/// is taken for that caller's second try.
+/// How long, outside of an open turn, a send that says the same as one whose caller has heard
+/// nothing is taken for that caller's second try.
 pub(super) const REPEAT_MAX: Duration = Duration::from_secs(120);
 
 /// A send that a bot asks for.
@@ -33,6 +34,8 @@ pub struct Stage {
     pub key: Option<String>,
     /// The bot's own `biz_opaque_callback_data`.
     pub callback: Option<String>,
+    /// Whether the bot says that it belongs to no turn.
+    pub is_apart: bool,
     /// When it goes out.
     pub when: SendWhen,
     /// How long after its end a turn's record still stands in for what is asked for.
@@ -46,6 +49,21 @@ pub enum SendWhen {
     Now,
     /// When the turn ends well; what a failed attempt has asked for is dropped.
     AtFinish,
+}
+
+impl Stage {
+    /// The other way to dial whom it goes to, where there is one.
+    pub(super) fn twin(&self) -> Option<Aliases> {
+        let twin = phone::twin(self.to.phone.as_deref()?)?;
+        let by_phone_alone = Aliases {
+            phone: self.to.phone.clone(),
+            ..Aliases::default()
+        };
+        (self.to == by_phone_alone).then(|| Aliases {
+            phone: Some(twin),
+            ..Aliases::default()
+        })
+    }
 }
 
 /// A send, on record.
@@ -171,7 +189,10 @@ pub(super) struct Scene {
 
 impl Scene {
     /// Where what is asked for now belongs.
-    pub(super) fn place(&self, tail: Duration) -> Place {
+    pub(super) fn place(&self, stage: &Stage) -> Place {
+        if stage.is_apart {
+            return Place::Outside;
+        }
         if self.is_open {
             return Place::In {
                 seq: self.done_seq + 1,
@@ -179,7 +200,7 @@ impl Scene {
             };
         }
         match self.ended {
-            Some((seq, epoch, ago)) if ago <= tail => Place::After { seq, epoch },
+            Some((seq, epoch, ago)) if ago <= stage.tail => Place::After { seq, epoch },
             _ => Place::Outside,
         }
     }
@@ -195,7 +216,9 @@ impl Scene {
 pub(super) struct BotSendRow {
     pub(super) id: i64,
     pub(super) content: [u8; 16],
+    pub(super) also: Option<[u8; 16]>,
     pub(super) has_key: bool,
+    pub(super) is_void: bool,
     pub(super) born: i64,
     pub(super) seen: i64,
     pub(super) told: u8,
@@ -206,7 +229,9 @@ impl BotSendRow {
         Recorded {
             id: BotSendId(self.id),
             content: Content(self.content),
+            also: self.also.map(Content),
             has_key: self.has_key,
+            is_void: self.is_void,
             born: self.born,
             seen: self.seen,
             told: Told::from_number(self.told).unwrap_or(Told::Nothing),

@@ -47,6 +47,8 @@ pub struct ClaimedTurn {
     pub contact: ContactId,
     /// The attempt, this one included.
     pub attempt: Attempt,
+    /// Whether the turn was claimed before, also in an attempt that was given back.
+    pub is_again: bool,
     /// Whether nothing of the conversation was handled before.
     pub is_new: bool,
     /// For how long the turn has waited for something that is down, if it does.

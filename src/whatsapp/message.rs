@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::decode::phone;
 use super::json::{self, Object};
 use super::kind;
-use crate::model::{Attempt, EventKey, Media, Message};
+use crate::model::{EventKey, Media, Message};
 
 /// The types whose object is an attachment.
 const MEDIA: [&str; 5] = ["image", "video", "audio", "document", "sticker"];
@@ -34,19 +34,19 @@ pub fn parse(key: EventKey, envelope: String) -> Message {
     }
 }
 
-/// What stands between a message's id and the number of the attempt, in an id of ours. It is no
+/// What stands between a message's id and the epoch of an attempt, in an id of ours. It is no
 /// sign of base64, which Meta's ids are written in.
-const ATTEMPT: char = '~';
+const EPOCH: char = '~';
 
-/// The envelope with another id for its message, made from Meta's and the attempt.
-pub fn renamed(envelope: &str, id: &str, attempt: Attempt) -> String {
+/// The envelope with another id for its message, made from Meta's and the epoch of an attempt.
+pub fn renamed(envelope: &str, id: &str, epoch: i64) -> String {
     let Ok(mut body) = serde_json::from_str::<Value>(envelope) else {
         return envelope.to_owned();
     };
     let place = "/entry/0/changes/0/value/messages/0/id";
     match body.pointer_mut(place) {
         Some(found) if found.as_str() == Some(id) => {
-            *found = Value::from(format!("{id}{ATTEMPT}{attempt}"));
+            *found = Value::from(format!("{id}{EPOCH}{epoch}"));
             body.to_string()
         }
         _ => envelope.to_owned(),
@@ -55,9 +55,9 @@ pub fn renamed(envelope: &str, id: &str, attempt: Attempt) -> String {
 
 /// Meta's id of a message, whether it is that or one made from it by [`renamed`].
 pub fn original_id(id: &str) -> &str {
-    match id.rsplit_once(ATTEMPT) {
-        Some((original, attempt))
-            if !attempt.is_empty() && attempt.bytes().all(|byte| byte.is_ascii_digit()) =>
+    match id.rsplit_once(EPOCH) {
+        Some((original, epoch))
+            if !epoch.is_empty() && epoch.bytes().all(|byte| byte.is_ascii_digit()) =>
         {
             original
         }

@@ -109,7 +109,11 @@ impl Replies {
             }
             let rest = quiet_at.unwrap_or(until).min(until).saturating_sub(now);
             tokio::select! {
-                () = cut.cancelled() => return Reply::Cut,
+                // What it has said is said: that was its answer.
+                () = cut.cancelled() => return match heard {
+                    Some(_) => Reply::Seen,
+                    None => Reply::Cut,
+                },
                 // Fails when this is dropped, which it is not while somebody waits in it.
                 _ = looked.changed() => {}
                 () = clock.sleep(rest) => {}

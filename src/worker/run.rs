@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 
 use super::Worker;
 use super::conclude::{Circumstances, Conclusion};
-use super::replies::Reply;
+use super::replies::{Reply, ReplyPolicy};
 use crate::crash_point::{self, Point};
 use crate::model::{EventKey, Outcome, Timestamp, Turn, Wamid};
 use crate::store::{ClaimedTurn, Finish, Release, StoreError, TurnEnd, TurnRun, Written};
@@ -74,6 +74,8 @@ impl Worker {
             conversation: claimed.lease.conversation,
             contact: claimed.contact,
             attempt: claimed.attempt,
+            epoch: claimed.lease.epoch,
+            is_again: claimed.is_again,
             is_new: claimed.is_new,
             messages,
             deadline: self.settings.deadline,
@@ -147,8 +149,22 @@ impl Worker {
         match waited.await {
             Reply::Seen => called,
             Reply::Cut => Called::Cut,
-            Reply::None if self.has_sent(claimed).await => called,
-            Reply::None => Called::Decided(policy.without_reply()),
+            Reply::None => self.without_reply(claimed, policy).await,
+        }
+    }
+
+    /// Where an earlier attempt has sent something there is no dead letter in the end.
+    async fn without_reply(&self, claimed: &ClaimedTurn, policy: &ReplyPolicy) -> Called {
+        let outcome = policy.without_reply();
+        let is_last = claimed.attempt >= self.settings.retry.attempts_max;
+        let is_lost = match &outcome {
+            Outcome::Retry { .. } => is_last,
+            Outcome::Discard { .. } => true,
+            Outcome::Reply(_) | Outcome::Silence | Outcome::Acknowledged => false,
+        };
+        match is_lost && self.has_sent(claimed).await {
+            true => Called::Decided(Outcome::Acknowledged),
+            false => Called::Decided(outcome),
         }
     }
 
@@ -165,7 +181,7 @@ impl Worker {
 
     /// A bot that notes a message before it works on it takes the second attempt for a duplicate.
     async fn notice_swallowed(&self, claimed: &ClaimedTurn) {
-        if claimed.attempt > 1 && !self.has_sent(claimed).await {
+        if claimed.is_again && !self.has_sent(claimed).await {
             warn!(conversation.id = %claimed.lease.conversation, turn.id = %claimed.id,
                   turn.attempt = claimed.attempt,
                   "the bot has taken a message that it had failed on, and sent nothing: if it keeps \

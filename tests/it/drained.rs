@@ -1,10 +1,14 @@
 //! SIGTERM: what runs may finish, what does not is given back, and nothing new is taken.
 
+use std::sync::Arc;
+
 use hapax::simulator::gate::Gate;
 use hapax::simulator::script::Answer;
 use rustix::process::Signal;
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 
+use crate::door::{Door, Heard, SendingBot};
 use crate::engines::on_each_engine;
 use crate::scene::{bot, calls_of, person, say, says, taken, text, took, until};
 use crate::world::{LIMIT, Node, World};
@@ -13,6 +17,7 @@ on_each_engine!(
     a_turn_that_runs_at_the_signal_finishes_before_the_exit_and_nothing_new_is_taken,
     a_turn_that_does_not_finish_in_time_is_given_back_and_costs_no_attempt,
     a_second_signal_ends_the_process_at_once_and_the_turn_is_tried_again,
+    a_bot_that_is_at_work_at_the_signal_can_still_send,
 );
 
 async fn forwarding(world: &World, url: &str, settings: &[(&str, &str)]) -> Node {
@@ -37,6 +42,35 @@ async fn until_closed(world: &World, node: &Node) {
     };
     let closed = world.clock.timeout(LIMIT, closed).await;
     closed.expect("the door is closed while the turn goes on");
+}
+
+async fn a_bot_that_is_at_work_at_the_signal_can_still_send(world: World) {
+    let (gate, called) = (Gate::closed(), Arc::new(Notify::new()));
+    let bot = SendingBot::start({
+        let (gate, called) = (gate.clone(), Arc::clone(&called));
+        move |door: Door, heard: Heard| {
+            let (gate, called) = (gate.clone(), Arc::clone(&called));
+            async move {
+                called.notify_one();
+                gate.pass().await;
+                door.say(&heard.from, "after the signal").await.id();
+                200
+            }
+        }
+    })
+    .await;
+    let drain = [("HAPAX_WORKER_DRAIN_TIMEOUT", "10m")];
+    let mut node = forwarding(&world, &bot.url, &drain).await;
+    bot.sends_through(&Door::of(&node).await);
+    say(&world, &world.meta(&node), &person(1), "hello").await;
+    called.notified().await;
+    node.signal(Signal::TERM);
+    until_closed(&world, &node).await;
+    gate.release();
+    assert_eq!(node.ended().await.code(), Some(0));
+    let sent = world.graph.accepted();
+    let texts: Vec<&str> = sent.iter().map(|sent| sent.text()).collect();
+    assert_eq!(texts, ["after the signal"]);
 }
 
 async fn a_turn_that_runs_at_the_signal_finishes_before_the_exit_and_nothing_new_is_taken(

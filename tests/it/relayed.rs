@@ -53,6 +53,7 @@ async fn staged(ledger: &SharedStore, text: &str, callback: Option<&str>, told: 
         content: Content::of(&[text]),
         key: None,
         callback: callback.map(str::to_owned),
+        is_apart: false,
         when: SendWhen::Now,
         tail: Duration::from_secs(2),
     };

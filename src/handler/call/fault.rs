@@ -17,6 +17,8 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
 pub(super) enum Fault {
     /// This URL handled nothing, and neither would it handle anything else now.
     Down { after: Option<Duration> },
+    /// Something before the bot has lost it, perhaps in the middle of the call.
+    Lost { after: Option<Duration> },
     /// The bot is there and asks for patience.
     Busy { after: Option<Duration> },
     /// It may or may not have been handled; the fault may lie in the message.
@@ -32,7 +34,8 @@ pub(super) fn of_answer(status: StatusCode, headers: &HeaderMap) -> Option<Fault
         200..=299 => None,
         408 | 429 => Some(Fault::Busy { after: after() }),
         300..=499 => Some(Fault::Refused),
-        502..=504 => Some(Fault::Down { after: after() }),
+        503 => Some(Fault::Down { after: after() }),
+        502 | 504 => Some(Fault::Lost { after: after() }),
         _ => Some(Fault::Failed),
     }
 }
@@ -110,11 +113,12 @@ mod tests {
 
     #[test]
     fn each_status_has_its_class() {
-        let cases: [(&[u16], Option<Fault>); 5] = [
+        let cases: [(&[u16], Option<Fault>); 6] = [
             (&[200, 201, 202, 204, 299], None),
             (&[301, 307, 400, 401, 403, 404, 422], Some(Fault::Refused)),
             (&[408, 429], Some(Fault::Busy { after: None })),
-            (&[502, 503, 504], Some(Fault::Down { after: None })),
+            (&[503], Some(Fault::Down { after: None })),
+            (&[502, 504], Some(Fault::Lost { after: None })),
             (&[101, 500, 501, 505, 599], Some(Fault::Failed)),
         ];
         for (statuses, expected) in cases {

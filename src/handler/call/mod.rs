@@ -212,7 +212,7 @@ impl Bot {
     ) -> Tried<'a> {
         let status = response.status();
         let fault = fault::of_answer(status, response.headers());
-        if !matches!(fault, Some(Fault::Down { .. })) {
+        if !matches!(fault, Some(Fault::Down { .. } | Fault::Lost { .. })) {
             target.mark_up();
         }
         match fault {
@@ -235,6 +235,16 @@ impl Bot {
                 let until = self.clock.boottime().saturating_add(self.settings.down_for);
                 target.mark_down(until, found);
                 Tried::Down { reason, after }
+            }
+            // The next URL could send what this one has sent: only another attempt knows of that.
+            Fault::Lost { after } => {
+                let until = self.clock.boottime().saturating_add(self.settings.down_for);
+                target.mark_down(until, found);
+                Tried::Ended(Outcome::Retry {
+                    reason: format!("the bot is down: {reason}"),
+                    failure: Failure::Unavailable,
+                    after,
+                })
             }
             Fault::Busy { after } => Tried::Ended(Outcome::Retry {
                 reason,
@@ -394,14 +404,43 @@ mod tests {
 
     #[tokio::test]
     async fn when_all_are_down_each_is_named_and_the_turn_waits() {
-        let a = TestBot::answering(502).await;
-        let b = TestBot::answering(504).await;
+        let a = TestBot::answering(503).await;
+        let b = TestBot::answering(503).await;
         let fixture = Fixture::new(vec![a.url(), b.url()]);
         let (failure, reason, after) = retry(fixture.refused(1).await);
         assert_eq!((failure, after), (Failure::Unavailable, None));
-        for (bot, status) in [(&a, 502), (&b, 504)] {
-            let part = format!("{} answered {status}", bot.name());
+        for bot in [&a, &b] {
+            let part = format!("{} answered 503", bot.name());
             assert!(reason.contains(&part), "{reason}");
+        }
+    }
+
+    #[tokio::test]
+    async fn one_that_was_lost_in_the_middle_is_not_asked_of_another_in_the_same_attempt() {
+        for status in [502, 504] {
+            let (mut a, lost) = switched().await;
+            let (mut b, _) = switched().await;
+            let fixture = Fixture::new(vec![a.url(), b.url()]);
+            lost.store(status, Ordering::SeqCst);
+            let meets_a = |id: &i64| {
+                let person = Person::from(ConversationId(*id));
+                fixture.bot.candidates(person)[0].name == a.name()
+            };
+            let person = (1..).find(meets_a).expect("somebody meets the first");
+            let (failure, reason, _) = retry(fixture.refused(person).await);
+            assert_eq!(failure, Failure::Unavailable);
+            assert!(reason.contains(&format!("answered {status}")), "{reason}");
+            assert_eq!((a.count(), b.count()), (1, 0));
+            fixture
+                .post(person)
+                .await
+                .expect("is taken")
+                .expect("is read");
+            assert_eq!(
+                (a.count(), b.count()),
+                (0, 1),
+                "the next attempt goes elsewhere"
+            );
         }
     }
 

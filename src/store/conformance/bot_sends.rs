@@ -21,6 +21,7 @@ fn says(to: &str, text: &str) -> Stage {
         content: Content::of(&[to, text]),
         key: None,
         callback: None,
+        is_apart: false,
         when: SendWhen::Now,
         tail: TAIL,
     }
@@ -395,4 +396,101 @@ pub(in crate::store) async fn a_send_is_forgotten_with_its_outgoing(f: Fixture) 
     };
     f.store.prune(request).await.expect("pruned");
     assert_eq!(fate(&f, &one).await, Fate::Gone);
+}
+
+pub(in crate::store) async fn a_key_is_one_send_over_attempts_that_hold_and_over_turns(f: Fixture) {
+    let keyed = |text: &str| Stage {
+        key: Some("k".to_owned()),
+        ..held("1", text)
+    };
+    let turn = begin(&f, "a").await;
+    let first = heard(&f, keyed("one")).await;
+    let turn = again(&f, &turn).await;
+    let second = heard(&f, keyed("reworded")).await;
+    assert_eq!((second.taken_for, second.fate.clone()), (None, Fate::Held));
+    assert_eq!(fate(&f, &first).await, Fate::Gone, "its attempt is over");
+    f.end(&turn, TurnEnd::Silence).await;
+    assert_eq!(goes_out(&f).await, ["reworded"]);
+    // The client tries again when the next turn has begun.
+    begin(&f, "b").await;
+    let late = heard(&f, keyed("one")).await;
+    assert_eq!(
+        (late.id, late.taken_for),
+        (second.id, Some(Likeness::Joined))
+    );
+    assert!(goes_out(&f).await.is_empty());
+}
+
+pub(in crate::store) async fn a_second_try_after_the_end_joins_what_nobody_heard_of(f: Fixture) {
+    let turn = begin(&f, "a").await;
+    let first = stage(&f, says("1", "one")).await;
+    f.end(&turn, TurnEnd::Silence).await;
+    f.wait(60);
+    let retried = heard(&f, says("1", "one")).await;
+    assert_eq!(
+        (retried.id, retried.taken_for),
+        (first.id, Some(Likeness::Joined))
+    );
+    assert_eq!(goes_out(&f).await, ["one"]);
+}
+
+pub(in crate::store) async fn what_was_held_by_an_attempt_that_is_over_is_no_answer(f: Fixture) {
+    let turn = begin(&f, "a").await;
+    heard(&f, held("1", "one")).await;
+    let run = |turn: &ClaimedTurn, epoch| TurnRun {
+        turn: turn.id,
+        epoch,
+    };
+    let told = f.store.heard(vec![run(&turn, turn.lease.epoch)]).await;
+    assert_eq!(told.expect("read").len(), 1);
+    let turn = again(&f, &turn).await;
+    let runs = vec![run(&turn, turn.lease.epoch), run(&turn, 0)];
+    assert!(f.store.heard(runs).await.expect("read").is_empty());
+}
+
+pub(in crate::store) async fn what_meta_has_refused_leaves_its_place_free(f: Fixture) {
+    let turn = begin(&f, "a").await;
+    heard(&f, says("1", "too long")).await;
+    let sending = f.send_one().await;
+    let reason = "no".to_owned();
+    f.settle(&sending, SendResult::Refused { reason }).await;
+    again(&f, &turn).await;
+    assert_eq!(heard(&f, says("1", "shorter")).await.taken_for, None);
+    assert_eq!(goes_out(&f).await, ["shorter"]);
+}
+
+pub(in crate::store) async fn what_is_said_to_be_apart_is_on_no_turns_record(f: Fixture) {
+    let apart = |text: &str| Stage {
+        is_apart: true,
+        ..held("1", text)
+    };
+    let turn = begin(&f, "a").await;
+    assert_eq!(heard(&f, apart("news")).await.turn, None);
+    assert_eq!(goes_out(&f).await, ["news"]);
+    heard(&f, says("1", "one")).await;
+    again(&f, &turn).await;
+    assert_eq!(heard(&f, apart("more news")).await.taken_for, None);
+    let one = heard(&f, says("1", "reworded")).await;
+    assert_eq!(one.taken_for, Some(Likeness::Diverged));
+    assert_eq!(goes_out(&f).await, ["one", "more news"]);
+}
+
+pub(in crate::store) async fn who_is_known_by_the_other_way_to_dial_is_no_stranger(f: Fixture) {
+    f.append(vec![message(phone("5491123456789"), "a")]).await;
+    let turn = f.claim_one().await;
+    let staged = heard(&f, says("541123456789", "one")).await;
+    assert_eq!(staged.turn, Some(turn.id));
+    let sending = f.send_one().await;
+    let dialled = Recipient::Phone("541123456789".into());
+    assert_eq!(sending.recipient, dialled, "it goes where the bot has said");
+}
+
+pub(in crate::store) async fn a_turn_that_was_given_back_is_claimed_again(f: Fixture) {
+    let turn = begin(&f, "a").await;
+    assert!(!turn.is_again);
+    f.release(&turn, Duration::ZERO, false, false).await;
+    let turn = f.claim_one().await;
+    assert_eq!((turn.attempt, turn.is_again), (1 as Attempt, true));
+    f.end(&turn, TurnEnd::Silence).await;
+    assert!(!begin(&f, "b").await.is_again);
 }

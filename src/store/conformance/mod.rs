@@ -129,6 +129,13 @@ macro_rules! conformance {
                 a_turn_has_room_for_so_many_sends,
                 a_dialled_number_names_whom_meta_takes_it_for,
                 a_send_is_forgotten_with_its_outgoing,
+                a_key_is_one_send_over_attempts_that_hold_and_over_turns,
+                a_second_try_after_the_end_joins_what_nobody_heard_of,
+                what_was_held_by_an_attempt_that_is_over_is_no_answer,
+                what_meta_has_refused_leaves_its_place_free,
+                what_is_said_to_be_apart_is_on_no_turns_record,
+                who_is_known_by_the_other_way_to_dial_is_no_stranger,
+                a_turn_that_was_given_back_is_claimed_again,
             ],
             relays: [
                 each_is_relayed_once_in_the_order_in_which_it_came,

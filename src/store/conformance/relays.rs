@@ -188,6 +188,7 @@ async fn stage(f: &Fixture, text: &str) -> Staged {
         content: Content::of(&[text]),
         key: None,
         callback: Some(format!("callback of {text}")),
+        is_apart: false,
         when: SendWhen::Now,
         tail: SECOND,
     };

@@ -25,26 +25,38 @@ const CONVERSATION: &str = "
       LEFT JOIN LATERAL (SELECT seq, epoch, finished_at FROM turn
                           WHERE conversation = c.id ORDER BY seq DESC LIMIT 1) t ON true
      WHERE c.id = $1";
-// Of the turn that has begun, of the last one that has ended, and of what was asked for outside of
-// any that which this may be a repetition of. A send that was held by an attempt that is over
-// stands for nothing.
+// Of the turn that has begun, and of the last one that has ended.
 const RECORDED: &str = "
-    SELECT b.turn_seq, b.id, b.content, coalesce(b.key = $2, false), b.born, b.seen, b.told,
-           b.outgoing IS NOT NULL, now_ms() - b.heard_at
+    SELECT b.turn_seq, b.id, b.content, b.also, b.born, b.seen, b.told, b.outgoing IS NOT NULL,
+           now_ms() - b.heard_at,
+           coalesce(o.state = 4 AND o.wamid IS NULL
+                    AND NOT EXISTS (SELECT 1 FROM dead_letter d
+                                     WHERE d.outgoing = o.id AND d.kind = $2), false)
       FROM bot_send b
       JOIN conversation c ON c.id = b.conversation
+      LEFT JOIN outgoing o ON o.id = b.outgoing AND o.conversation = b.conversation
      WHERE b.conversation = $1
        AND (b.turn_seq = c.done_seq + 1
             OR b.turn_seq = (SELECT max(seq) FROM turn WHERE conversation = $1))
        AND (b.outgoing IS NOT NULL OR b.born = c.epoch)
+     ORDER BY b.position";
+// What an attempt has held that is over will never go out, and stands for nothing.
+const DROP_OLD: &str = "
+    DELETE FROM bot_send b USING conversation c
+     WHERE c.id = $1 AND b.conversation = c.id AND b.turn_seq = c.done_seq + 1
+       AND b.outgoing IS NULL AND b.born < c.epoch";
+// The one that this is a client's second try of, in whatever turn that was: it has the same key; or
+// it says the same as one whose caller has heard nothing.
+const ELSEWHERE: &str = "
+    (SELECT b.id, true FROM bot_send b JOIN conversation c ON c.id = b.conversation
+      WHERE b.conversation = $1 AND (b.key = $2 OR b.also_key = $2)
+        AND (b.outgoing IS NOT NULL OR b.born = c.epoch)
+      ORDER BY b.id DESC LIMIT 1)
     UNION ALL
-    (SELECT 0, b.id, b.content, coalesce(b.key = $2, false), b.born, b.seen, b.told, true, 0
-       FROM bot_send b
-      WHERE b.conversation = $1 AND b.turn_seq = 0
-        AND (b.key = $2 OR b.content = $3 AND b.told = 0 AND b.key IS NOT DISTINCT FROM $2
-                           AND b.heard_at >= now_ms() - $4)
-      ORDER BY b.position LIMIT 2)
-     ORDER BY 2";
+    (SELECT id, false FROM bot_send
+      WHERE conversation = $1 AND content = $3 AND told = 0 AND $2::text IS NULL
+        AND heard_at >= now_ms() - $4 AND outgoing IS NOT NULL
+      ORDER BY id LIMIT 1)";
 
 /// A send on record, and what else is to be known of it.
 struct OnRecord {
@@ -54,20 +66,20 @@ struct OnRecord {
     ago: Duration,
 }
 
+/// A send that this may be a second try of.
+struct Elsewhere {
+    id: BotSendId,
+    has_key: bool,
+}
+
 /// `None`: the turn has asked for as many as it may.
 pub(super) async fn stage(tx: &mut Tx, stage: &Stage) -> Result<Option<Staged>, Fault> {
-    let sender = [(&stage.number, &stage.to)];
-    let known = identity::queue_look_up(tx, sender.iter().copied());
-    let known = tx.flush().await?.take(known);
-    let resolved = identity::resolve(tx, &sender, &known).await?;
-    let conversation = resolved.first().map(|resolved| resolved.conversation);
-    let conversation =
-        conversation.ok_or_else(|| Fault::Again("nobody was resolved".to_owned()))?;
+    let conversation = whom(tx, stage).await?;
     tx.carries(Method::Stage);
-    let (scene, on_record) = look(tx, conversation, stage).await?;
-    let place = scene.place(stage.tail);
+    let (scene, on_record, elsewhere) = look(tx, conversation, stage).await?;
+    let place = scene.place(stage);
     let is_late = is_late(&scene, &on_record);
-    let Some(decision) = decide_at(place, &on_record, stage) else {
+    let Some(decision) = decide_at(place, &on_record, &elsewhere, stage) else {
         return Ok(None);
     };
     let (seq, epoch) = match place {
@@ -82,7 +94,8 @@ pub(super) async fn stage(tx: &mut Tx, stage: &Stage) -> Result<Option<Staged>, 
             (id, None, fate)
         }
         Decision::Known(id, likeness) => {
-            tx.queue(SEE, parameters![id.0, epoch]);
+            let key = stage.key.as_deref().map(indexed);
+            tx.queue(SEE, parameters![id.0, epoch, Key(stage.content.0), key]);
             let fates = fates(tx, &[id]).await?;
             let fate = fates.into_iter().next().unwrap_or(Fate::Gone);
             (id, Some(likeness), fate)
@@ -98,17 +111,38 @@ pub(super) async fn stage(tx: &mut Tx, stage: &Stage) -> Result<Option<Staged>, 
     }))
 }
 
+/// The conversation of whom it goes to: a person who is known by the other way to dial them is
+/// no stranger.
+async fn whom(tx: &mut Tx, stage: &Stage) -> Result<ConversationId, Fault> {
+    let (number, to, twin) = (&stage.number, &stage.to, stage.twin());
+    let asked = std::iter::once(to).chain(&twin).map(|of| (number, of));
+    let known = identity::queue_look_up(tx, asked);
+    let known = tx.flush().await?.take(known);
+    if let Some(twin) = &twin
+        && identity::find(number, to, &known).is_none()
+        && let Some(conversation) = identity::find(number, twin, &known)
+    {
+        return Ok(conversation);
+    }
+    let resolved = identity::resolve(tx, &[(number, to)], &known).await?;
+    let conversation = resolved.first().map(|resolved| resolved.conversation);
+    conversation.ok_or_else(|| Fault::Again("nobody was resolved".to_owned()))
+}
+
 async fn look(
     tx: &mut Tx,
     conversation: ConversationId,
     stage: &Stage,
-) -> Result<(Scene, Vec<OnRecord>), Fault> {
+) -> Result<(Scene, Vec<OnRecord>, Vec<Elsewhere>), Fault> {
     let key = stage.key.as_deref().map(indexed);
     tx.queue(LOCK.sql(), parameters![vec![conversation.0]]);
     let scene = tx.queue(CONVERSATION, parameters![conversation.0]);
     let repeat_max = i64::try_from(REPEAT_MAX.as_millis()).unwrap_or(i64::MAX);
-    let recorded = tx.queue(
-        RECORDED,
+    tx.queue(DROP_OLD, parameters![conversation.0]);
+    let unsure = DeadKind::Unsure as i16;
+    let recorded = tx.queue(RECORDED, parameters![conversation.0, unsure]);
+    let elsewhere = tx.queue(
+        ELSEWHERE,
         parameters![conversation.0, key, Key(stage.content.0), repeat_max],
     );
     let mut answers = tx.flush().await?;
@@ -126,9 +160,16 @@ async fn look(
         is_open: row.get(2),
         ended,
     };
+    let recorded = answers.take(recorded);
+    let elsewhere = answers.take(elsewhere);
+    let read_elsewhere = |row: &Row| Elsewhere {
+        id: BotSendId(row.get(0)),
+        has_key: row.get(1),
+    };
     Ok((
         scene,
-        answers.take(recorded).iter().map(read_recorded).collect(),
+        recorded.iter().map(read_recorded).collect(),
+        elsewhere.iter().map(read_elsewhere).collect(),
     ))
 }
 
@@ -140,7 +181,10 @@ fn read_recorded(row: &Row) -> OnRecord {
     let recorded = BotSendRow {
         id: row.get(1),
         content: row.get::<_, Key>(2).0,
-        has_key: row.get(3),
+        also: row.get::<_, Option<Key>>(3).map(|also| also.0),
+        // A key is looked for in every turn, and before.
+        has_key: false,
+        is_void: row.get(9),
         born: row.get(4),
         seen: row.get(5),
         told: u8::try_from(row.get::<_, i16>(6)).unwrap_or(0),
@@ -154,7 +198,17 @@ fn read_recorded(row: &Row) -> OnRecord {
 }
 
 /// `None`: the turn has asked for as many as it may.
-fn decide_at(place: Place, on_record: &[OnRecord], stage: &Stage) -> Option<Decision> {
+fn decide_at(
+    place: Place,
+    on_record: &[OnRecord],
+    elsewhere: &[Elsewhere],
+    stage: &Stage,
+) -> Option<Decision> {
+    let is_open = matches!(place, Place::In { .. });
+    let second_try = elsewhere.iter().find(|one| one.has_key || !is_open);
+    if let Some(same) = second_try {
+        return Some(Decision::Known(same.id, Likeness::Joined));
+    }
     let of = |seq| {
         let of_turn = on_record.iter().filter(move |one| one.turn_seq == seq);
         of_turn.map(|one| one.recorded).collect::<Vec<_>>()
@@ -162,11 +216,7 @@ fn decide_at(place: Place, on_record: &[OnRecord], stage: &Stage) -> Option<Deci
     let (seq, epoch, is_finished) = match place {
         Place::In { seq, epoch } => (seq, epoch, false),
         Place::After { seq, epoch } => (seq, epoch, true),
-        Place::Outside => {
-            let same = of(0).into_iter().max_by_key(|one| one.has_key);
-            let joined = same.map(|one| Decision::Known(one.id, Likeness::Joined));
-            return Some(joined.unwrap_or(Decision::New));
-        }
+        Place::Outside => return Some(Decision::New),
     };
     let recorded = of(seq);
     let asked = Asked {
@@ -189,7 +239,12 @@ fn is_late(scene: &Scene, on_record: &[OnRecord]) -> bool {
 }
 
 const SEE: &str = "
-    UPDATE bot_send SET seen = greatest(seen, $2), heard_at = now_ms(), told = 0 WHERE id = $1";
+    UPDATE bot_send
+       SET seen = greatest(seen, $2), heard_at = now_ms(), told = 0,
+           also = CASE WHEN content <> $3 THEN $3 ELSE also END,
+           also_key = CASE WHEN key IS DISTINCT FROM $4 THEN coalesce($4, also_key)
+                           ELSE also_key END
+     WHERE id = $1";
 const KNOW_NUMBER: &str = "INSERT INTO number (id) VALUES ($1) ON CONFLICT (id) DO NOTHING";
 const RECORD_HELD: &str = "
     INSERT INTO bot_send (conversation, turn_seq, position, content, born, seen, heard_at, key,
@@ -330,12 +385,13 @@ pub(super) async fn told(tx: &mut Tx, id: BotSendId, told: Told) -> Result<(), F
     tx.commit().await.map(drop)
 }
 
+// What was held by an attempt that is over is no answer.
 const HEARD: &str = "
     SELECT n.place, now_ms() - max(b.heard_at)
       FROM unnest($1::int8[], $2::int8[], $3::int8[])
            WITH ORDINALITY AS n(conversation, seq, epoch, place)
       JOIN bot_send b ON b.conversation = n.conversation AND b.turn_seq = n.seq
-                     AND b.seen >= n.epoch
+                     AND b.seen >= n.epoch AND (b.outgoing IS NOT NULL OR b.born = n.epoch)
      GROUP BY n.place";
 
 pub(super) async fn heard(tx: &mut Tx, runs: &[TurnRun]) -> Result<Vec<Heard>, Fault> {

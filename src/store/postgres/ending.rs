@@ -88,7 +88,9 @@ const STANDINGS: Lock = lock!(
 
 // What bots have asked to send in the turns that are open.
 const BOT_SENDS: &str = "
-    SELECT b.conversation, b.id, b.born, b.body
+    SELECT b.conversation, b.id, b.born, b.body,
+           (SELECT max(o.position) FROM outgoing o
+             WHERE o.conversation = c.id AND o.turn_seq = c.done_seq + 1)
       FROM conversation c
       JOIN bot_send b ON b.conversation = c.id AND b.turn_seq = c.done_seq + 1
      WHERE c.id = ANY($1) ORDER BY b.conversation, b.position";
@@ -99,6 +101,41 @@ struct BotSend {
     born: i64,
     /// Set exactly while it waits for the end of the turn.
     body: Option<String>,
+    /// The last place that the turn's outgoings have taken.
+    last: Option<i32>,
+}
+
+/// What becomes of a turn's bot sends at its end.
+struct Sorted {
+    /// Whether any has left already.
+    has_left: bool,
+    /// The first place in the turn that no outgoing has.
+    first: i32,
+    /// Those that leave now: body and id.
+    held: Vec<(String, Option<i64>)>,
+    /// Those that never will.
+    dropped: Vec<i64>,
+}
+
+impl Sorted {
+    /// What the attempt of the epoch `leaves` holds leaves now; nothing, if that is `None`.
+    fn of(bot_sends: Vec<BotSend>, leaves: Option<i64>) -> Self {
+        let last = bot_sends.first().and_then(|one| one.last);
+        let mut sorted = Self {
+            has_left: false,
+            first: last.map_or(0, |last| last + 1),
+            held: Vec::new(),
+            dropped: Vec::new(),
+        };
+        for one in bot_sends {
+            match one.body {
+                None => sorted.has_left = true,
+                Some(body) if leaves == Some(one.born) => sorted.held.push((body, Some(one.id))),
+                Some(_) => sorted.dropped.push(one.id),
+            }
+        }
+        sorted
+    }
 }
 
 /// A conversation as far as the end of its turn concerns it, and what is to be written of it.
@@ -179,6 +216,7 @@ impl Ends {
                     id: row.get(1),
                     born: row.get(2),
                     body: row.get(3),
+                    last: row.get(4),
                 });
             }
         }
@@ -206,13 +244,9 @@ impl Ends {
         let seq = standing.done_seq + 1;
         let is_well = !matches!(finish.end, TurnEnd::Dead(_));
         let bot_sends = std::mem::take(&mut standing.bot_sends);
-        let sent = bot_sends.iter().filter(|one| one.body.is_none()).count();
-        let (held, dropped): (Vec<BotSend>, Vec<BotSend>) = bot_sends
-            .into_iter()
-            .filter(|one| one.body.is_some())
-            .partition(|one| is_well && one.born == standing.epoch);
-        self.dropped.extend(dropped.into_iter().map(|one| one.id));
-        let has_sent = sent > 0 || !held.is_empty();
+        let sorted = Sorted::of(bot_sends, is_well.then_some(standing.epoch));
+        self.dropped.extend(sorted.dropped);
+        let has_sent = sorted.has_left || !sorted.held.is_empty();
         let outcome = match &finish.end {
             TurnEnd::Reply(_) => 1,
             TurnEnd::Silence if has_sent => 1,
@@ -222,19 +256,17 @@ impl Ends {
         if let TurnEnd::Dead(reason) = &finish.end {
             self.dead.push((self.turns.len(), storable(reason)));
         }
-        let held = held
-            .into_iter()
-            .filter_map(|one| Some((one.body?, Some(one.id))));
         let bodies = match &finish.end {
             TurnEnd::Reply(bodies) => bodies.as_slice(),
             TurnEnd::Silence | TurnEnd::Dead(_) => &[],
         };
         let bodies = bodies.iter().map(|body| (storable(body), None));
-        // Beside what the bot has sent already.
-        let first = i32::try_from(sent).unwrap_or(i32::MAX);
         self.replies.extend(
-            held.chain(bodies)
-                .zip(first..)
+            sorted
+                .held
+                .into_iter()
+                .chain(bodies)
+                .zip(sorted.first..)
                 .map(|((body, bot_send), position)| Reply {
                     conversation: lease.conversation,
                     number: standing.number.clone(),

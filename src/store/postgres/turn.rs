@@ -28,7 +28,7 @@ pub(super) const TAKE: &str = "
          WHERE id = $1 AND EXISTS (SELECT 1 FROM pending WHERE due_at <= now_ms())
            FOR KEY SHARE),
     due AS MATERIALIZED (
-        SELECT c.id, p.due_at
+        SELECT c.id, p.due_at, c.turn_last IS NOT NULL AS is_again
           FROM pending p JOIN conversation c ON c.id = p.conversation
          WHERE p.due_at <= now_ms() AND c.owner IS NULL AND c.next_seq - 1 > c.done_seq
            AND greatest(c.not_before, c.quiet_until) <= now_ms()
@@ -40,7 +40,7 @@ pub(super) const TAKE: &str = "
       FROM due, ledger l
      WHERE c.id = due.id
     RETURNING c.id, c.epoch, c.number, c.contact, c.attempt, c.done_seq, c.turn_last,
-              c.unavailable_since, c.last_error, due.due_at";
+              c.unavailable_since, c.last_error, due.due_at, due.is_again";
 const OWN: &str = "
     UPDATE pending SET due_at = NULL, node = $1 WHERE conversation = ANY($2)";
 const MESSAGES: &str = "
@@ -130,6 +130,7 @@ fn read_turn(tx: &Tx, claim: &ClaimRequest, row: &Row) -> ClaimedTurn {
         number: NumberId::new(row.get::<_, String>(2)),
         contact: ContactId(row.get(3)),
         attempt: read_attempt(row.get(4)),
+        is_again: row.get(10),
         is_new: done_seq == 0,
         unavailable_for: since.map(|since| -> Duration { tx.now().since(since) }),
         last_error: row.get(8),

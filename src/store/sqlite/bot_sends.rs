@@ -39,15 +39,16 @@ fn scene(tx: &Tx<'_>, conversation: ConversationId) -> rusqlite::Result<Option<S
 
 /// `None`: the turn has asked for as many as it may. Otherwise what it came to, but for its fate.
 pub(super) fn stage(tx: &Tx<'_>, stage: &Stage) -> rusqlite::Result<Option<Staged>> {
-    let conversation = identity::resolve(tx, &stage.number, &stage.to)?.conversation;
+    let conversation = whom(tx, stage)?;
     let scene = scene(tx, conversation)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
     tx.carries(Method::Stage);
-    let place = scene.place(stage.tail);
+    let place = scene.place(stage);
     let is_late = is_late(tx, conversation, &scene)?;
-    let decision = match place {
-        Place::In { seq, epoch } => in_turn(tx, conversation, seq, epoch, false, stage)?,
-        Place::After { seq, epoch } => in_turn(tx, conversation, seq, epoch, true, stage)?,
-        Place::Outside => Some(outside(tx, conversation, stage)?),
+    let decision = match (elsewhere(tx, conversation, place, stage)?, place) {
+        (Some(same), _) => Some(Decision::Known(same, Likeness::Joined)),
+        (None, Place::In { seq, epoch }) => in_turn(tx, conversation, seq, epoch, false, stage)?,
+        (None, Place::After { seq, epoch }) => in_turn(tx, conversation, seq, epoch, true, stage)?,
+        (None, Place::Outside) => Some(Decision::New),
     };
     let Some(decision) = decision else {
         return Ok(None);
@@ -74,7 +75,8 @@ pub(super) fn stage(tx: &Tx<'_>, stage: &Stage) -> rusqlite::Result<Option<Stage
             (id, None)
         }
         Decision::Known(id, likeness) => {
-            tx.execute(SEE, params![id.0, epoch, tx.now.0])?;
+            let params = params![id.0, epoch, tx.now.0, stage.content.0, stage.key];
+            tx.execute(SEE, params)?;
             (id, Some(likeness))
         }
     };
@@ -89,14 +91,36 @@ pub(super) fn stage(tx: &Tx<'_>, stage: &Stage) -> rusqlite::Result<Option<Stage
     }))
 }
 
-const SEE: &str = "
-    UPDATE bot_send SET seen = max(seen, ?2), heard_at = ?3, told = 0 WHERE id = ?1";
+/// The conversation of whom it goes to: a person who is known by the other way to dial them is
+/// no stranger.
+fn whom(tx: &Tx<'_>, stage: &Stage) -> rusqlite::Result<ConversationId> {
+    if let Some(twin) = stage.twin()
+        && identity::find(tx, &stage.number, &stage.to)?.is_none()
+        && let Some(known) = identity::find(tx, &stage.number, &twin)?
+    {
+        return Ok(known);
+    }
+    Ok(identity::resolve(tx, &stage.number, &stage.to)?.conversation)
+}
 
-// A send that was held by an attempt that is over never goes out, so that it stands for nothing.
+const SEE: &str = "
+    UPDATE bot_send
+       SET seen = max(seen, ?2), heard_at = ?3, told = 0,
+           also = CASE WHEN content <> ?4 THEN ?4 ELSE also END,
+           also_key = CASE WHEN key IS NOT ?5 THEN coalesce(?5, also_key) ELSE also_key END
+     WHERE id = ?1";
+
 const OF_TURN: &str = "
-    SELECT id, content, coalesce(key = ?3, 0), born, seen, told FROM bot_send
-     WHERE conversation = ?1 AND turn_seq = ?2 AND (outgoing IS NOT NULL OR born = ?4)
-     ORDER BY position";
+    SELECT b.id, b.content, b.also, b.born, b.seen, b.told,
+           coalesce(o.state = 4 AND o.wamid IS NULL
+                    AND NOT EXISTS (SELECT 1 FROM dead_letter d
+                                     WHERE d.outgoing = o.id AND d.kind = ?3), 0)
+      FROM bot_send b LEFT JOIN outgoing o ON o.id = b.outgoing
+     WHERE b.conversation = ?1 AND b.turn_seq = ?2 ORDER BY b.position";
+// What an attempt has held that is over will never go out, and stands for nothing.
+const DROP_OLD: &str = "
+    DELETE FROM bot_send
+     WHERE conversation = ?1 AND turn_seq = ?2 AND outgoing IS NULL AND born < ?3";
 
 fn in_turn(
     tx: &Tx<'_>,
@@ -106,7 +130,8 @@ fn in_turn(
     is_finished: bool,
     stage: &Stage,
 ) -> rusqlite::Result<Option<Decision>> {
-    let params = params![conversation.0, seq, stage.key, epoch];
+    tx.execute(DROP_OLD, [conversation.0, seq, epoch])?;
+    let params = [conversation.0, seq, DeadKind::Unsure as i64];
     let recorded = tx.rows(OF_TURN, params, read_recorded)?;
     let recorded: Vec<_> = recorded.into_iter().map(BotSendRow::read).collect();
     let asked = Asked {
@@ -123,34 +148,49 @@ fn read_recorded(row: &Row<'_>) -> rusqlite::Result<BotSendRow> {
     Ok(BotSendRow {
         id: row.get(0)?,
         content: row.get(1)?,
-        has_key: row.get(2)?,
+        also: row.get(2)?,
+        // A key is looked for in every turn, and before.
+        has_key: false,
         born: row.get(3)?,
         seen: row.get(4)?,
         told: row.get(5)?,
+        is_void: row.get(6)?,
     })
 }
 
+// Held sends of attempts that are over stand for nothing.
 const OF_KEY: &str = "
-    SELECT id FROM bot_send WHERE conversation = ?1 AND turn_seq = 0 AND key = ?2";
+    SELECT b.id FROM bot_send b JOIN conversation c ON c.id = b.conversation
+     WHERE b.conversation = ?1 AND (b.key = ?2 OR b.also_key = ?2)
+       AND (b.outgoing IS NOT NULL OR b.born = c.epoch)
+     ORDER BY b.id DESC LIMIT 1";
 const UNHEARD: &str = "
     SELECT id FROM bot_send
-     WHERE conversation = ?1 AND content = ?2 AND turn_seq = 0 AND told = 0 AND key IS ?3
-       AND heard_at >= ?4
-     ORDER BY position LIMIT 1";
+     WHERE conversation = ?1 AND content = ?2 AND told = 0 AND heard_at >= ?3
+       AND outgoing IS NOT NULL
+     ORDER BY id LIMIT 1";
 
-fn outside(tx: &Tx<'_>, conversation: ConversationId, stage: &Stage) -> rusqlite::Result<Decision> {
+/// The one that this is a client's second try of, in whatever turn that was: it has the same key;
+/// or no turn is open, and it says the same as one whose caller has heard nothing.
+fn elsewhere(
+    tx: &Tx<'_>,
+    conversation: ConversationId,
+    place: Place,
+    stage: &Stage,
+) -> rusqlite::Result<Option<BotSendId>> {
     let read = |row: &Row<'_>| row.get(0).map(BotSendId);
-    if let Some(key) = &stage.key
-        && let Some(same) = tx.row(OF_KEY, params![conversation.0, key], read)?
-    {
-        return Ok(Decision::Known(same, Likeness::Joined));
+    if let Some(key) = &stage.key {
+        return tx.row(OF_KEY, params![conversation.0, key], read);
+    }
+    if matches!(place, Place::In { .. }) {
+        return Ok(None);
     }
     let since = tx.now.0.saturating_sub(millis(REPEAT_MAX));
-    let params = params![conversation.0, stage.content.0, stage.key, since];
-    Ok(match tx.row(UNHEARD, params, read)? {
-        Some(same) => Decision::Known(same, Likeness::Joined),
-        None => Decision::New,
-    })
+    tx.row(
+        UNHEARD,
+        params![conversation.0, stage.content.0, since],
+        read,
+    )
 }
 
 fn millis(duration: Duration) -> i64 {
@@ -316,8 +356,11 @@ pub(super) fn fate(conn: &Connection, id: BotSendId) -> rusqlite::Result<Fate> {
     Ok(Fate::of(state, wamid, answer, unsure, reason))
 }
 
+// What was held by an attempt that is over is no answer.
 const HEARD: &str = "
-    SELECT max(heard_at) FROM bot_send WHERE conversation = ?1 AND turn_seq = ?2 AND seen >= ?3";
+    SELECT max(heard_at) FROM bot_send
+     WHERE conversation = ?1 AND turn_seq = ?2 AND seen >= ?3
+       AND (outgoing IS NOT NULL OR born = ?3)";
 
 pub(super) fn heard(
     conn: &Connection,

@@ -19,7 +19,8 @@ use crate::model::{
 // Claim --------------------------------------------------------------------------------------
 
 const DUE: &str = "
-    SELECT id FROM conversation WHERE ready_at <= ?1 ORDER BY ready_at LIMIT ?2";
+    SELECT id, turn_last IS NOT NULL FROM conversation
+     WHERE ready_at <= ?1 ORDER BY ready_at LIMIT ?2";
 const NEXT_DUE: &str = "SELECT min(ready_at) FROM conversation WHERE ready_at IS NOT NULL";
 // The turn's end is frozen at its first claim, so that a retry consumes the same messages.
 const TAKE: &str = "
@@ -39,10 +40,12 @@ pub(super) fn claim(tx: &Tx<'_>, claim: &ClaimRequest) -> rusqlite::Result<Optio
     if !node::is_member(tx, claim.node)? {
         return Ok(None);
     }
-    let due: Vec<i64> = tx.rows(DUE, params![tx.now.0, claim.limit], |row| row.get(0))?;
+    let due: Vec<(i64, bool)> = tx.rows(DUE, params![tx.now.0, claim.limit], |row| {
+        Ok((row.get(0)?, row.get(1)?))
+    })?;
     let mut turns = Vec::with_capacity(due.len());
-    for id in due {
-        turns.extend(take(tx, claim, ConversationId(id))?);
+    for (id, is_again) in due {
+        turns.extend(take(tx, claim, ConversationId(id), is_again)?);
     }
     let next_due = tx
         .row(NEXT_DUE, [], |row| row.get::<_, Option<i64>>(0))?
@@ -57,6 +60,7 @@ fn take(
     tx: &Tx<'_>,
     claim: &ClaimRequest,
     conversation: ConversationId,
+    is_again: bool,
 ) -> rusqlite::Result<Option<ClaimedTurn>> {
     let messages_max = match claim.policy {
         Policy::Queue => 1,
@@ -78,6 +82,7 @@ fn take(
             number: NumberId::new(row.get::<_, String>(1)?),
             contact: ContactId(row.get(2)?),
             attempt: row.get(3)?,
+            is_again,
             is_new: done_seq == 0,
             unavailable_for: row
                 .get::<_, Option<i64>>(6)?

@@ -195,8 +195,8 @@ fn a_take_under_way_that_is_not_registered_loses_its_sends() {
 /// The transactions that are no steps here. Retention takes out what has its end, and no promise
 /// here speaks of that. Threads and the sends of bots have rules of their own, which are pure
 /// functions of the model and checked there; neither takes a lease, and what a bot sends enters
-/// the outbox as a reply does.
-const NO_STEPS: [&str; 7] = [
+/// the outbox as a reply does. A status that is handed over concerns no conversation's lock.
+const NO_STEPS: [&str; 9] = [
     "prune",
     "claim_thread",
     "complete_thread",
@@ -204,6 +204,8 @@ const NO_STEPS: [&str; 7] = [
     "stage",
     "told",
     "link_dialled",
+    "relay",
+    "relayed",
 ];
 
 /// The trait as text: the transactions that change the ledger are steps of the model, and no

@@ -7,11 +7,13 @@ CREATE TABLE bot_send (
     turn_seq      bigint   NOT NULL,      -- 0: outside of any turn
     position      int      NOT NULL,
     content       uuid     NOT NULL,      -- what it says, hashed
+    also          uuid,                   -- the other words that were taken for it last
     born          bigint   NOT NULL,      -- epoch in which it was asked for first
     seen          bigint   NOT NULL,      -- and last
     heard_at      bigint   NOT NULL,      -- when it was asked for last
     told          smallint NOT NULL DEFAULT 0,
     key           text,
+    also_key      text,                   -- the other key under which it was asked for last
     recipient     text     NOT NULL,      -- where the bot has said it goes
     callback      text,
     body          text,                   -- set exactly while it waits for the end of its turn
@@ -21,7 +23,8 @@ CREATE TABLE bot_send (
     PRIMARY KEY (id, conversation)
 ) WITH (fillfactor = 80);
 CREATE UNIQUE INDEX bot_send_of ON bot_send (conversation, turn_seq, position);
-CREATE UNIQUE INDEX bot_send_key ON bot_send (conversation, turn_seq, key) WHERE key IS NOT NULL;
+CREATE INDEX bot_send_key ON bot_send (conversation, key) WHERE key IS NOT NULL;
+CREATE INDEX bot_send_also_key ON bot_send (conversation, also_key) WHERE also_key IS NOT NULL;
 CREATE INDEX bot_send_outgoing ON bot_send (outgoing) WHERE outgoing IS NOT NULL;
--- Outside of turns a conversation may have any number of them.
-CREATE INDEX bot_send_unheard ON bot_send (conversation, content) WHERE turn_seq = 0 AND told = 0;
+-- A conversation may have any number of them.
+CREATE INDEX bot_send_unheard ON bot_send (conversation, content) WHERE told = 0;
