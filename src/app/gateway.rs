@@ -210,6 +210,10 @@ fn announce(running: &Running, loaded: &Loaded, handler: &str) {
     );
     println!("  store         {}", place(&config.store));
     println!("  handler       {handler}");
+    println!(
+        "  bot side      http://{}  (in place of https://graph.facebook.com)",
+        running.bot
+    );
     println!("  admin         http://{}/metrics", running.admin);
     info!(public = %running.public, bot = %running.bot, admin = %running.admin,
           handler, store = place(&config.store), "serving");

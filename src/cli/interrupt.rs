@@ -1,5 +1,5 @@
-//! SIGINT and SIGTERM while something is measured or rehearsed: the work ends, and what was made
-//! for it can still be taken away.
+//! SIGINT, SIGTERM and SIGHUP while something is measured or rehearsed: the work ends, and what
+//! was made for it can still be taken away.
 
 use std::future::Future;
 
@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 pub(super) struct Interrupt {
     interrupt: Signal,
     terminate: Signal,
+    hangup: Signal,
 }
 
 impl Interrupt {
@@ -18,6 +19,7 @@ impl Interrupt {
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,
+            hangup: listen(SignalKind::hangup())?,
         })
     }
 
@@ -32,12 +34,14 @@ impl Interrupt {
             done = &mut work => return done,
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+            _ = self.hangup.recv() => {}
         }
         stop.cancel();
         tokio::select! {
             done = work => done,
             _ = self.interrupt.recv() => Err("interrupted, and not cleaned up".to_owned()),
             _ = self.terminate.recv() => Err("terminated, and not cleaned up".to_owned()),
+            _ = self.hangup.recv() => Err("hung up, and not cleaned up".to_owned()),
         }
     }
 
@@ -50,6 +54,7 @@ impl Interrupt {
             done = work => done,
             _ = self.interrupt.recv() => Err("interrupted".to_owned()),
             _ = self.terminate.recv() => Err("terminated".to_owned()),
+            _ = self.hangup.recv() => Err("hung up".to_owned()),
         }
     }
 }

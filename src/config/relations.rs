@@ -183,13 +183,17 @@ fn listeners(reader: &mut Reader, config: &Config) {
     }
 }
 
-/// A bot that listens where we do is us: each message would be handed round in a circle.
+/// A bot that listens where we do is us, and so is a Meta that does: each message would be handed
+/// round in a circle.
 fn no_loop(reader: &mut Reader, config: &Config) {
     for (name, listen) in listens(config) {
         let mut urls = config.handler.bot_urls().iter();
         let expected = format!("the bot's own address; {name} = {listen} is Hapax itself");
         let is_us = urls.any(|url| leads_to(url, listen));
         reader.relation(!is_us, "handler.bot_url", &[name], expected);
+        let is_us = leads_to(&config.whatsapp.api_url, listen);
+        let expected = format!("Meta's address; {name} = {listen} is Hapax itself");
+        reader.relation(!is_us, "whatsapp.api_url", &[name], expected);
     }
 }
 

@@ -252,6 +252,7 @@ impl Graph {
 fn router(service: &Arc<Service>) -> Router {
     Router::new()
         .route("/{version}/{number}/messages", post(messages))
+        .route("/{number}/messages", post(unversioned))
         .route("/{version}/{number}/media", post(other::media_up))
         .route("/media/{length}", get(other::media_down))
         .fallback(other::any)
@@ -343,6 +344,23 @@ impl Service {
         self.clock.sleep(HELD_MAX).await;
         StatusCode::GATEWAY_TIMEOUT.into_response()
     }
+}
+
+async fn unversioned(
+    service: State<Arc<Service>>,
+    Path(number): Path<String>,
+    hangup: Extension<Hangup>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    messages(
+        service,
+        Path((String::new(), number)),
+        hangup,
+        headers,
+        body,
+    )
+    .await
 }
 
 async fn messages(

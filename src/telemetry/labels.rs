@@ -37,6 +37,8 @@ words!(
         Reply = "reply",
         /// Deliberately without.
         Silence = "silence",
+        /// The bot has taken it, and answers by itself.
+        Acknowledged = "acknowledged",
         /// To be tried again.
         Retry = "retry",
         /// Given up by the handler.

@@ -65,7 +65,8 @@ pub const FIELDS: &[(&str, &str)] = &[
     ("turn.attempt", "its attempt, from 1"),
     (
         "turn.outcome",
-        "reply, silence, retry, discard or dead; fenced: its write came too late; lost: not written",
+        "reply, silence, acknowledged (the bot has taken it, and answers by itself), retry, discard \
+         or dead; fenced: its write came too late; lost: not written",
     ),
     (
         "lease.epoch",

@@ -207,9 +207,13 @@ impl Worker {
                     spread: spread(claimed.messages.first().map(|message| message.key)),
                 };
                 let discarded = matches!(outcome, Outcome::Discard { .. });
+                let acknowledged = outcome == Outcome::Acknowledged;
                 let conclusion = self.settings.retry.conclude(outcome, &of);
                 let word = match &conclusion {
                     Conclusion::Finish(TurnEnd::Reply(_)) => TurnResult::Reply,
+                    Conclusion::Finish(TurnEnd::Silence) if acknowledged => {
+                        TurnResult::Acknowledged
+                    }
                     Conclusion::Finish(TurnEnd::Silence) => TurnResult::Silence,
                     Conclusion::Finish(TurnEnd::Dead(_)) if discarded => TurnResult::Discard,
                     Conclusion::Finish(TurnEnd::Dead(_)) => TurnResult::Dead,

@@ -65,22 +65,31 @@ impl<'a> Bot<'a> {
 
     /// Starts it once more, after it has ended; its output goes on in the same file.
     pub(super) fn start_again(&mut self) -> Result<(), String> {
+        self.end_group();
         (self.child, self.group) = spawn(&self.launch)?;
         Ok(())
     }
 
     /// Kills it as `kill -9` does, and returns when nothing of it is left.
     pub(super) async fn kill(&mut self, what: Killed) {
-        let Some(group) = self.group.take() else {
+        // Kept until nothing of it is left: whoever is cut in the middle still ends it.
+        let Some(group) = self.group else {
             return;
         };
         if what == Killed::Master {
             let _ = kill_process(group, Signal::KILL);
             self.clock.sleep(ORPHANS_MAX).await;
         }
-        // An error: nothing of it is left.
-        let _ = kill_process_group(group, Signal::KILL);
+        self.end_group();
         let _ = self.clock.timeout(STOP_MAX, self.child.wait()).await;
+        self.group = None;
+    }
+
+    fn end_group(&self) {
+        if let Some(group) = self.group {
+            // An error: nothing of it is left.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
     }
 
     /// The process that was started; `None` once it is ended.
@@ -132,9 +141,7 @@ impl<'a> Bot<'a> {
 
 impl Drop for Bot<'_> {
     fn drop(&mut self) {
-        if let Some(group) = self.group {
-            let _ = kill_process_group(group, Signal::KILL);
-        }
+        self.end_group();
     }
 }
 

@@ -12,6 +12,7 @@ use super::child::{Bot, Launch, with_port};
 use super::environment::{self, APP_SECRET, NUMBER, Surroundings, TOKEN};
 use super::gateway::{self, Between};
 use super::kills::Kills;
+use super::listening;
 use super::way::Way;
 use super::webhook::{Search, Webhook};
 use crate::app::Running;
@@ -23,9 +24,10 @@ use crate::simulator::{
 
 /// How often the line on the terminal changes.
 const LINE_EVERY: Duration = Duration::from_millis(100);
-const ALONE_MISSING_AFTER: Duration = Duration::from_secs(8);
-/// Longer than the waits between the attempts of one turn.
-const BEHIND_MISSING_AFTER: Duration = Duration::from_secs(15);
+/// Longer than the waits between the attempts of one turn; the same for a bot alone.
+const MISSING_AFTER: Duration = Duration::from_secs(15);
+/// How long a second answer is waited for where the bot is killed: longer than those waits, too.
+const CALM_WITH_KILLS: Duration = Duration::from_secs(8);
 
 /// Where both columns stand.
 pub(super) struct Ground<'a> {
@@ -83,6 +85,7 @@ impl Ground<'_> {
         let folder = self.folder(Name::Alone)?;
         let way = Way::to_graph(&stage.graph, &folder, self.clock).await?;
         let port = free_port()?;
+        self.expect_silence(port).await?;
         let mut bot = self.bot(Name::Alone, &stage, &way, port)?;
         let webhook = self.search(port, self.plan.url.as_deref());
         let webhook = webhook.webhook(&mut bot).await?;
@@ -121,6 +124,7 @@ impl Ground<'_> {
         };
         let gateway = gateway::start(&between, self.clock).await?;
         let way = Way::through(&gateway, &folder, self.clock)?;
+        self.expect_silence(port).await?;
         let mut bot = self.bot(Name::Behind, &stage, &way, port)?;
         self.search(port, Some(&url)).webhook(&mut bot).await?;
         let trial = self.trial(Name::Behind, &gateway.webhook_url(), &stage)?;
@@ -133,6 +137,22 @@ impl Ground<'_> {
         let counts = watched.map(|played| self.count(&played, &stage, &kills));
         stage.stop().await;
         counts
+    }
+
+    /// Whoever listens before the bot is started would get what is meant for it.
+    async fn expect_silence(&self, port: u16) -> Result<(), String> {
+        let Some(url) = &self.plan.url else {
+            return Ok(());
+        };
+        let url = with_port(url, port);
+        let parsed = reqwest::Url::parse(&url).map_err(|error| format!("--url {url}: {error}"))?;
+        match parsed.port_or_known_default() {
+            Some(port) if listening::answers(port, self.clock).await => Err(format!(
+                "--url {url}: somebody listens there already; stop that first, so that it does not \
+                 get what is meant for the bot that is tried"
+            )),
+            _ => Ok(()),
+        }
     }
 
     fn stage(&self) -> Result<Stage, String> {
@@ -190,16 +210,19 @@ impl Ground<'_> {
                 Name::Alone => alone,
                 Name::Behind => behind,
             },
-            missing_after: match name {
-                // Meta has given up by then, and nobody else tries again.
-                Name::Alone => ALONE_MISSING_AFTER,
-                Name::Behind => BEHIND_MISSING_AFTER,
-            },
+            missing_after: MISSING_AFTER,
             people: self.plan.people,
             messages: self.plan.messages,
             copies: self.plan.copies,
             number: NUMBER.to_owned(),
             ..TrialSettings::new(webhook, Secret::new(APP_SECRET))
+        };
+        let settings = match self.plan.kill_every {
+            Some(_) => TrialSettings {
+                calm: CALM_WITH_KILLS,
+                ..settings
+            },
+            None => settings,
         };
         let trial = Trial::new(settings, &stage.graph, self.clock.clone());
         trial.map_err(|error| error.to_string())
@@ -220,6 +243,7 @@ impl Ground<'_> {
             port: url.and_then(|url| url.port_or_known_default()),
             clock: self.clock,
             count: Cell::new(0),
+            is_over: Cell::new(false),
         }
     }
 
@@ -252,6 +276,7 @@ impl Ground<'_> {
                 () = self.clock.sleep(LINE_EVERY) => {
                     let progress = *progress.borrow_and_update();
                     line.show(progress.messages, progress.replies);
+                    kills.is_over.set(progress.messages >= self.plan.messages as u64);
                 }
             }
         }

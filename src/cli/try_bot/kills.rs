@@ -32,6 +32,8 @@ pub(super) struct Kills<'a> {
     pub(super) clock: &'a Clock,
     /// How often it was killed.
     pub(super) count: Cell<u64>,
+    /// Whether everything is written: then it is left alone.
+    pub(super) is_over: Cell<bool>,
 }
 
 impl Kills<'_> {
@@ -43,6 +45,9 @@ impl Kills<'_> {
         };
         loop {
             self.clock.sleep(every).await;
+            if self.is_over.get() {
+                return bot.ends().await;
+            }
             let what = match self.count.get() % 2 {
                 0 => Killed::Master,
                 _ => Killed::All,

@@ -153,6 +153,7 @@ impl TryBot {
              the same moment:"
         );
         println!("first to the bot alone, then to Hapax with the bot behind it.");
+        println!("Graph and the AI are pretended; other hosts that it calls are really called.");
         println!("  the bot's output   {}\n", logs.display());
     }
 
@@ -179,9 +180,9 @@ impl TryBot {
         } else {
             println!("{}\n{}", columns.table(), columns.advice(&tried));
         }
-        match columns.behind.is_clean() {
-            true => ExitCode::SUCCESS,
-            false => ExitCode::FAILURE,
+        match columns.is_clean() {
+            Some(true) | None => ExitCode::SUCCESS,
+            Some(false) => ExitCode::FAILURE,
         }
     }
 }

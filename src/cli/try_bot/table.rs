@@ -52,8 +52,18 @@ impl Columns {
         json!({
             "alone": column(&self.alone, alone),
             "behind_hapax": column(&self.behind, behind),
-            "clean": self.behind.is_clean(),
+            "clean": self.is_clean(),
         })
+    }
+
+    /// Whether everything behind Hapax was answered once; `None`: no fault is seen, and which
+    /// message a reply answers can't be told.
+    pub(super) fn is_clean(&self) -> Option<bool> {
+        match (self.behind.is_clean(), self.behind.is_told()) {
+            (false, _) => Some(false),
+            (true, true) => Some(true),
+            (true, false) => None,
+        }
     }
 
     /// Whether the bot answers the webhook before it has done the work; from the column in which
@@ -68,11 +78,22 @@ impl Columns {
         if alone.replies == 0 && behind.replies == 0 {
             return no_reply(tried);
         }
+        if alone.replies == 0 {
+            return "Alone, nothing that the bot sent has reached Graph: the columns can't be \
+                    compared. The bot's output tells more."
+                .to_owned();
+        }
         let again = |flag: &str| format!("hapax try {flag} -- {}", tried.command);
         let waits = matches!(tried.done, Done::Response) && self.works_after_answering();
         // With as many in both columns it is the bot's way, and no fault of delivery.
         let is_talkative = |counts: &Counts| counts.double_answers * 10 > counts.messages * 9;
         match (behind.is_clean(), waits) {
+            (true, false) if !behind.is_told() => format!(
+                "Behind Hapax there were as many replies as messages. Which answers which can't be \
+                 told, since they quote nothing of it. Next: HAPAX_BOT_URL={} hapax serve, and the \
+                 bot by {}",
+                tried.webhook, tried.start
+            ),
             (true, false) => format!(
                 "Every message was answered once. Next: HAPAX_BOT_URL={} hapax serve, and the bot \
                  by {}",
@@ -117,7 +138,7 @@ fn rows(counts: &Counts) -> [(&'static str, Option<u64>); 6] {
         ("replies", Some(counts.replies)),
         ("double answers", Some(counts.double_answers)),
         ("split threads", counts.split_threads),
-        ("out of order", Some(counts.out_of_order)),
+        ("out of order", counts.out_of_order),
         ("missing", Some(counts.missing)),
     ]
 }
@@ -135,6 +156,7 @@ fn column(counts: &Counts, kills: u64) -> Value {
         "split_threads": counts.split_threads,
         "out_of_order": counts.out_of_order,
         "missing": counts.missing,
+        "replies_that_quote_nothing": counts.unquoted,
         "threads": counts.threads,
         "works_after_answering": counts.works_after_answering(),
     })
@@ -149,7 +171,8 @@ mod tests {
         replies: 300,
         double_answers: 0,
         split_threads: Some(0),
-        out_of_order: 0,
+        out_of_order: Some(0),
+        unquoted: 0,
         missing: 0,
         answered_late: 0,
         threads: 40,
@@ -206,7 +229,7 @@ mod tests {
         let mut late = columns(CLEAN);
         late.alone.answered_late = 200;
         assert!(advice(late).contains("HAPAX_FORWARD_DONE=reply"));
-        late.behind.out_of_order = 1;
+        late.behind.out_of_order = Some(1);
         assert!(advice(late).contains("hapax try --done reply -- python bot.py"));
         let told = Tried {
             done: Done::Reply,

@@ -67,7 +67,11 @@ pub struct Counts {
     /// People whose messages went into more than one thread at the AI. `None`: no thread was seen.
     pub split_threads: Option<u64>,
     /// Messages whose first answer came after the answer to a later message of the same person.
-    pub out_of_order: u64,
+    /// `None`: replies do not tell what they answer.
+    pub out_of_order: Option<u64>,
+    /// Replies that quote nothing, to people with messages that no reply quotes: which of those they
+    /// answer is not known, so that a double answer and a missing one look like none.
+    pub unquoted: u64,
     /// Messages without any answer.
     pub missing: u64,
     /// Answered messages whose answer came only after every copy of them had been answered.
@@ -77,7 +81,12 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Whether each message was answered once, in order, in one thread.
+    /// Whether it is seen which message each reply answers.
+    pub const fn is_told(&self) -> bool {
+        self.unquoted == 0
+    }
+
+    /// Whether each message was answered once, in order, in one thread, as far as that is seen.
     pub fn is_clean(&self) -> bool {
         let Self {
             double_answers,
@@ -89,7 +98,7 @@ impl Counts {
         [
             *double_answers,
             split_threads.unwrap_or(0),
-            *out_of_order,
+            out_of_order.unwrap_or(0),
             *missing,
         ]
         .iter()
@@ -106,6 +115,7 @@ impl Counts {
 /// Counts what was played. A message that is answered with up to `each` replies is answered once.
 pub fn count(played: &Played, threads: &Threads, each: u64) -> Counts {
     let answers = Answers::of(played);
+    let unquoted = answers.untold(played);
     let seen: Vec<&Thread> = threads
         .conversations
         .iter()
@@ -116,7 +126,8 @@ pub fn count(played: &Played, threads: &Threads, each: u64) -> Counts {
         replies: played.replies.len() as u64,
         double_answers: answers.doubles(played, each.max(1)),
         split_threads: (!seen.is_empty()).then(|| split(played, &seen)),
-        out_of_order: answers.out_of_order(played),
+        out_of_order: (unquoted == 0).then(|| answers.out_of_order(played)),
+        unquoted,
         missing: answers.missing(played),
         answered_late: answers.late(played),
         threads: seen.len() as u64,
@@ -200,6 +211,12 @@ impl<'a> Answers<'a> {
         let theirs = self.unmatched(played, each).into_iter();
         let beyond = theirs.map(|theirs| theirs.replies.saturating_sub(theirs.room));
         quoted + beyond.sum::<u64>()
+    }
+
+    fn untold(&self, played: &Played) -> u64 {
+        let theirs = self.unmatched(played, 1).into_iter();
+        let untold = theirs.filter(|theirs| theirs.messages > 0);
+        untold.map(|theirs| theirs.replies).sum()
     }
 
     fn missing(&self, played: &Played) -> u64 {

@@ -28,7 +28,8 @@ pub struct PostgresSettings {
     /// Whether several hosts are taken though no standby is synchronous: a failover may then
     /// lose what was acknowledged.
     pub allows_async_failover: bool,
-    /// Deliveries that may wait before [`Store::append`] answers [`StoreError::Behind`].
+    /// Deliveries that may wait before [`Store::append`](crate::store::Store::append) answers
+    /// [`StoreError::Behind`](crate::store::StoreError::Behind).
     pub queue_max: usize,
 }
 

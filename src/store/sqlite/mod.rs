@@ -25,6 +25,7 @@ mod tx;
 mod writer;
 
 use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
@@ -174,7 +175,16 @@ impl SqliteStore {
     }
 }
 
+/// A new file is its owner's alone; SQLite gives its log the same mode.
+fn make_private(path: &Path) {
+    let mut options = File::options();
+    options.write(true).create_new(true).mode(0o600);
+    // An error: it is there already, or SQLite says better why it can't be.
+    let _ = options.open(path);
+}
+
 fn connect(path: &Path) -> Result<Connection, StoreError> {
+    make_private(path);
     let open = || -> rusqlite::Result<Connection> {
         let conn = Connection::open(path)?;
         conn.busy_handler(Some(wait_for_lock))?;
