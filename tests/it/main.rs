@@ -44,6 +44,7 @@ mod same_bot;
 mod scene;
 mod schema;
 mod several_machines;
+mod signed;
 mod taken_up;
 mod talk;
 mod threads;
