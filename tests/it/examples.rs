@@ -146,7 +146,7 @@ async fn flask_killed_again_and_again_answers_each_of_a_thousand_messages_once()
         "fresh",
     ];
     let counts = killed(&python, &arguments).await;
-    assert!(counts["kills"].as_u64() >= Some(10), "{counts}");
+    assert!(counts["kills"].as_u64() >= Some(4), "{counts}");
     assert_eq!(counts["replies"], 1000, "{counts}");
     for fault in ["double_answers", "missing", "out_of_order", "split_threads"] {
         assert_eq!(counts[fault], 0, "{fault}: {counts}");
@@ -160,12 +160,12 @@ async fn flask_killed_under_the_same_ids_may_stay_silent_and_says_nothing_twice(
     let Some(python) = python() else {
         return left_out();
     };
-    let counts = killed(&python, &["--messages", "300", "--kill-every", "1s"]).await;
+    let counts = killed(&python, &["--messages", "500", "--kill-every", "700ms"]).await;
     assert!(counts["missing"].as_u64() > Some(0), "{counts}");
     let answered = counts["replies"].as_u64().zip(counts["missing"].as_u64());
     assert_eq!(
         answered.map(|(replies, missing)| replies + missing),
-        Some(300),
+        Some(500),
         "{counts}"
     );
     assert_eq!(counts["double_answers"], 0, "{counts}");
