@@ -185,8 +185,8 @@ impl Dev {
     /// Prints the table; the exit status says whether every promise was kept.
     #[expect(clippy::print_stdout, reason = "what the command is for")]
     fn judge(&self, report: &Report, figures: &Figures) -> ExitCode {
-        let handled = figures.sum("hapax_turns_total", "outcome=\"reply\"")
-            + figures.sum("hapax_turns_total", "outcome=\"silence\"");
+        let ended = |how: &str| figures.sum("hapax_turns_total", &format!("outcome=\"{how}\""));
+        let handled = ended("reply") + ended("silence") + ended("acknowledged");
         let refused = figures.sum("hapax_events_total", "verdict=\"duplicate\"");
         let dead = figures.sum("hapax_dead_letters_open", "");
         let missing = match self.bot {
