@@ -53,8 +53,6 @@ pub struct Recorded {
     pub content: Content,
     /// What was asked for last where it was taken for this, if that were other words.
     pub also: Option<Content>,
-    /// Whether it was asked for under the key that is asked for now.
-    pub has_key: bool,
     /// Whether it has surely not gone out, and never will.
     pub is_void: bool,
     /// The epoch in which it was asked for first.
@@ -108,7 +106,8 @@ impl Likeness {
     }
 }
 
-/// Decides by what is on record for the turn, in the order in which it was first asked for.
+/// Decides by what is on record for the turn, in the order in which it was first asked for. A key
+/// of the request's own decides before this, in whatever turn.
 ///
 /// In the first attempt every send is new, unless a client repeats a request whose answer it has
 /// not got. In a later attempt, and after the end, what was said is not said again; and what is
@@ -120,10 +119,6 @@ pub fn decide(recorded: &[Recorded], asked: &Asked) -> Decision {
     };
     let of_earlier = |one: &&Recorded| one.seen < asked.epoch;
     let known = |one: &Recorded, likeness| Decision::Known(one.id, likeness);
-    let mut all = recorded.iter();
-    if let Some(same) = all.find(|one| one.has_key) {
-        return known(same, Likeness::Joined);
-    }
     let unheard = |one: &&Recorded| says_it(one) && one.told == Told::Nothing;
     if let Some(same) = recorded.iter().find(unheard) {
         return known(same, Likeness::Joined);
@@ -173,7 +168,6 @@ mod tests {
                     id: BotSendId(self.recorded.len() as i64),
                     content,
                     also: None,
-                    has_key: false,
                     is_void: false,
                     born: epoch,
                     seen: epoch,
@@ -289,26 +283,6 @@ mod tests {
             Decision::New,
             "a bot that goes on sending"
         );
-    }
-
-    #[test]
-    fn a_key_decides_before_all_else() {
-        let one = Recorded {
-            id: BotSendId(7),
-            content: Content::of(&["a"]),
-            also: None,
-            has_key: true,
-            is_void: false,
-            born: 5,
-            seen: 5,
-            told: Told::Truth,
-        };
-        let asked = Asked {
-            content: Content::of(&["b"]),
-            epoch: 5,
-            is_finished: false,
-        };
-        assert_eq!(decide(&[one], &asked), known(7, Likeness::Joined));
     }
 
     proptest::proptest! {

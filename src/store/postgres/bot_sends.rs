@@ -182,8 +182,6 @@ fn read_recorded(row: &Row) -> OnRecord {
         id: row.get(1),
         content: row.get::<_, Key>(2).0,
         also: row.get::<_, Option<Key>>(3).map(|also| also.0),
-        // A key is looked for in every turn, and before.
-        has_key: false,
         is_void: row.get(9),
         born: row.get(4),
         seen: row.get(5),

@@ -149,8 +149,6 @@ fn read_recorded(row: &Row<'_>) -> rusqlite::Result<BotSendRow> {
         id: row.get(0)?,
         content: row.get(1)?,
         also: row.get(2)?,
-        // A key is looked for in every turn, and before.
-        has_key: false,
         born: row.get(3)?,
         seen: row.get(4)?,
         told: row.get(5)?,
