@@ -69,8 +69,8 @@ pub struct Counts {
     /// Messages whose first answer came after the answer to a later message of the same person.
     /// `None`: replies do not tell what they answer.
     pub out_of_order: Option<u64>,
-    /// Replies that quote nothing, to people with messages that no reply quotes: which of those they
-    /// answer is not known, so that a double answer and a missing one look like none.
+    /// Replies that quote nothing, to people with messages that no reply quotes: which of those
+    /// they answer is not known, so that a double answer and a missing one look like none.
     pub unquoted: u64,
     /// Messages without any answer.
     pub missing: u64,
