@@ -14,6 +14,16 @@ use tokio::process::Command;
 use crate::provided::{offered, provided};
 
 const LIMIT: Duration = Duration::from_secs(600);
+/// Starts the bot on Flask, as its README says.
+const GUNICORN: [&str; 7] = [
+    "--",
+    "gunicorn",
+    "--workers",
+    "2",
+    "--threads",
+    "4",
+    "bot:app",
+];
 /// One at a time: they are measured while they race, not while they starve.
 static ONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
@@ -89,16 +99,7 @@ async fn flask_alone_answers_twice_and_splits_threads_and_behind_hapax_never() {
     let Some(python) = python() else {
         return left_out();
     };
-    let arguments = [
-        "--",
-        "gunicorn",
-        "--workers",
-        "2",
-        "--threads",
-        "4",
-        "bot:app",
-    ];
-    let json = tried("python-flask", &arguments, hapax(&arguments, &python)).await;
+    let json = tried("python-flask", &GUNICORN, hapax(&GUNICORN, &python)).await;
     assert!(json["alone"]["split_threads"].as_u64() > Some(0), "{json}");
     assert_eq!(json["behind_hapax"]["split_threads"], 0, "{json}");
     assert_eq!(json["alone"]["works_after_answering"], false, "{json}");
@@ -107,20 +108,11 @@ async fn flask_alone_answers_twice_and_splits_threads_and_behind_hapax_never() {
 /// Gunicorn's master, then all of it, and so on, by `kill -9`: what `hapax try` finds behind Hapax.
 async fn killed(python: &str, arguments: &[&str]) -> Value {
     let _one = ONE.lock().await;
-    let gunicorn = [
-        "--",
-        "gunicorn",
-        "--workers",
-        "2",
-        "--threads",
-        "4",
-        "bot:app",
-    ];
     let mut command = Command::new(env!("CARGO_BIN_EXE_hapax"));
     command
         .args(["try", "--json", "--seed", "11", "--people", "100"])
         .args(arguments)
-        .args(gunicorn)
+        .args(GUNICORN)
         .env("PATH", format!("{python}:{}", provided("PATH")))
         .current_dir(example("python-flask"))
         .stdin(Stdio::null())
