@@ -57,11 +57,14 @@ pub struct Recorded {
     pub is_void: bool,
     /// The epoch in which it was asked for first.
     pub born: i64,
-    /// The epoch in which it was asked for last.
+    /// The epoch in which it was asked for last; [`RETIRED`] where another has taken its place.
     pub seen: i64,
     /// What its caller was told.
     pub told: Told,
 }
+
+/// Later than any epoch: a send whose place another has taken is no place of its own any more.
+pub const RETIRED: i64 = i64::MAX;
 
 /// What is asked for now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,8 +82,20 @@ pub struct Asked {
 pub enum Decision {
     /// It is a new message.
     New,
+    /// It is a new message, at the place of one that has surely not gone out. That one is retired.
+    InPlaceOf(BotSendId),
     /// It is one that is on record, and nothing is sent for it.
     Known(BotSendId, Likeness),
+}
+
+impl Decision {
+    /// Whether it is to go out.
+    pub const fn is_new(self) -> bool {
+        match self {
+            Self::New | Self::InPlaceOf(_) => true,
+            Self::Known(..) => false,
+        }
+    }
 }
 
 /// Why a send is taken for one that is on record.
@@ -106,13 +121,13 @@ impl Likeness {
     }
 }
 
-/// Decides by what is on record for the turn, in the order in which it was first asked for. A key
-/// of the request's own decides before this, in whatever turn.
+/// Decides by what is on record for the turn, in the order of its places. A key of the request's
+/// own decides before this, in whatever turn.
 ///
 /// In the first attempt every send is new, unless a client repeats a request whose answer it has
 /// not got. In a later attempt, and after the end, what was said is not said again; and what is
-/// said in other words takes, in order, the places that earlier attempts have filled. What Meta
-/// has refused fills none, and is refused again only in the same words.
+/// said in other words takes, in order, the places that earlier attempts have had. What Meta has
+/// refused is refused again in the same words; other words at its place are a new message.
 pub fn decide(recorded: &[Recorded], asked: &Asked) -> Decision {
     let says_it = |one: &&Recorded| {
         one.content == asked.content || one.also.is_some_and(|also| also == asked.content)
@@ -132,8 +147,8 @@ pub fn decide(recorded: &[Recorded], asked: &Asked) -> Decision {
     if let Some(same) = said {
         return known(same, Likeness::Repeated);
     }
-    let fills = |one: &&Recorded| of_earlier(one) && !one.is_void;
-    match recorded.iter().find(fills) {
+    match recorded.iter().find(of_earlier) {
+        Some(free) if free.is_void => Decision::InPlaceOf(free.id),
         Some(filled) => known(filled, Likeness::Diverged),
         None => Decision::New,
     }
@@ -163,24 +178,43 @@ mod tests {
                 is_finished: self.is_finished,
             };
             let decision = decide(&self.recorded, &asked);
+            let new = Recorded {
+                id: BotSendId(self.recorded.len() as i64),
+                content,
+                also: None,
+                is_void: false,
+                born: epoch,
+                seen: epoch,
+                told,
+            };
             match decision {
-                Decision::New => self.recorded.push(Recorded {
-                    id: BotSendId(self.recorded.len() as i64),
-                    content,
-                    also: None,
-                    is_void: false,
-                    born: epoch,
-                    seen: epoch,
-                    told,
-                }),
+                Decision::New => self.recorded.push(new),
+                Decision::InPlaceOf(id) => {
+                    let mut old = std::mem::replace(self.of(id), new);
+                    old.seen = RETIRED;
+                    self.recorded.push(old);
+                }
                 Decision::Known(id, _) => {
-                    let one = &mut self.recorded[usize::try_from(id.0).unwrap()];
+                    let one = self.of(id);
                     one.also = (one.content != content).then_some(content);
-                    one.seen = epoch;
+                    one.seen = one.seen.max(epoch);
                     one.told = told;
                 }
             }
             decision
+        }
+
+        fn of(&mut self, id: BotSendId) -> &mut Recorded {
+            let is_it = |one: &&mut Recorded| one.id == id;
+            self.recorded.iter_mut().find(is_it).unwrap()
+        }
+
+        fn is_refused(&mut self, id: i64) {
+            self.of(BotSendId(id)).is_void = true;
+        }
+
+        fn gone_out(&self) -> usize {
+            self.recorded.iter().filter(|one| !one.is_void).count()
         }
     }
 
@@ -251,9 +285,31 @@ mod tests {
     fn what_meta_has_refused_does_not_stand_in_for_other_words() {
         let mut turn = Played::default();
         turn.ask(5, "much too long");
-        turn.recorded[0].is_void = true;
+        turn.is_refused(0);
         assert_eq!(turn.ask(6, "much too long"), known(0, Likeness::Repeated));
-        assert_eq!(turn.ask(7, "shorter"), Decision::New);
+        let place = Decision::InPlaceOf(BotSendId(0));
+        assert_eq!(turn.ask(7, "shorter"), place);
+        assert_eq!(turn.ask(8, "short"), known(1, Likeness::Diverged));
+        assert_eq!(turn.ask(8, "much too long"), known(0, Likeness::Repeated));
+        assert_eq!(turn.gone_out(), 1);
+    }
+
+    #[test]
+    fn what_stands_behind_something_refused_keeps_its_place() {
+        let mut turn = Played::default();
+        turn.ask(5, "a");
+        turn.is_refused(0);
+        turn.ask(5, "b");
+        for epoch in 6..9 {
+            let a = format!("a, wording {epoch}");
+            let Decision::InPlaceOf(_) = turn.ask(epoch, &a) else {
+                panic!("refused each time");
+            };
+            turn.is_refused(epoch - 4);
+            let b = format!("b, wording {epoch}");
+            assert_eq!(turn.ask(epoch, &b), known(1, Likeness::Diverged));
+        }
+        assert_eq!(turn.gone_out(), 1);
     }
 
     #[test]
@@ -303,6 +359,28 @@ mod tests {
             }
             let longest = attempts.iter().map(Vec::len).max().unwrap_or(0);
             proptest::prop_assert!(turn.recorded.len() <= longest);
+        }
+
+        /// Attempts that end anywhere and word each part differently, of which Meta refuses some:
+        /// each part that it takes goes out once, and all that the longest attempt has asked for.
+        #[test]
+        fn each_part_goes_out_once_whatever_becomes_of_the_others(
+            lengths in proptest::collection::vec(0_usize..6, 1..6),
+            refused in proptest::collection::vec(proptest::bool::ANY, 6),
+        ) {
+            let mut turn = Played::default();
+            for (epoch, length) in lengths.iter().enumerate() {
+                for part in 0..*length {
+                    let known = turn.recorded.len();
+                    turn.ask(epoch as i64, &format!("{part} in {epoch}"));
+                    if refused[part] && turn.recorded.len() > known {
+                        turn.is_refused(known as i64);
+                    }
+                }
+            }
+            let longest = lengths.iter().max().copied().unwrap_or(0);
+            let taken = refused[..longest].iter().filter(|refused| !**refused).count();
+            proptest::prop_assert_eq!(turn.gone_out(), taken);
         }
     }
 }

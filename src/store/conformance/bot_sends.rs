@@ -459,6 +459,40 @@ pub(in crate::store) async fn what_meta_has_refused_leaves_its_place_free(f: Fix
     assert_eq!(goes_out(&f).await, ["shorter"]);
 }
 
+pub(in crate::store) async fn what_stands_behind_something_refused_keeps_its_place(f: Fixture) {
+    let mut turn = begin(&f, "a").await;
+    let refuse = async || {
+        let sending = f.send_one().await;
+        let reason = "no".to_owned();
+        f.settle(&sending, SendResult::Refused { reason }).await;
+    };
+    heard(&f, says("1", "one")).await;
+    refuse().await;
+    let two = heard(&f, says("1", "two")).await;
+    assert_eq!(goes_out(&f).await, ["two"]);
+    for wording in ["reworded", "reworded again"] {
+        turn = again(&f, &turn).await;
+        let run = TurnRun {
+            turn: turn.id,
+            epoch: turn.lease.epoch,
+        };
+        let told = f.store.heard(vec![run]).await.expect("read");
+        assert!(told.is_empty(), "this attempt has sent nothing yet");
+        let one = heard(&f, says("1", &format!("one, {wording}"))).await;
+        assert_eq!(one.taken_for, None, "what was refused is asked again");
+        refuse().await;
+        let same = heard(&f, says("1", &format!("two, {wording}"))).await;
+        let expected = (two.id, Some(Likeness::Diverged));
+        assert_eq!((same.id, same.taken_for), expected);
+    }
+    // And the words that were refused first are not asked again.
+    again(&f, &turn).await;
+    let first = heard(&f, says("1", "one")).await;
+    assert_eq!(first.taken_for, Some(Likeness::Repeated));
+    assert!(matches!(first.fate, Fate::Refused { .. }));
+    assert!(goes_out(&f).await.is_empty());
+}
+
 pub(in crate::store) async fn what_is_said_to_be_apart_is_on_no_turns_record(f: Fixture) {
     let apart = |text: &str| Stage {
         is_apart: true,

@@ -133,6 +133,7 @@ macro_rules! conformance {
                 a_second_try_after_the_end_joins_what_nobody_heard_of,
                 what_was_held_by_an_attempt_that_is_over_is_no_answer,
                 what_meta_has_refused_leaves_its_place_free,
+                what_stands_behind_something_refused_keeps_its_place,
                 what_is_said_to_be_apart_is_on_no_turns_record,
                 who_is_known_by_the_other_way_to_dial_is_no_stranger,
                 a_turn_that_was_given_back_is_claimed_again,

@@ -16,7 +16,7 @@ use super::outbox::{LOCK, queue_heads, read_state};
 use super::parameter::{Key, indexed, parameters, storable};
 use super::tx::Tx;
 use crate::crash_point::Method;
-use crate::model::bot_send::{Asked, Decision, Likeness, Recorded, Told, decide};
+use crate::model::bot_send::{Asked, Decision, Likeness, RETIRED, Recorded, Told, decide};
 use crate::model::{BotSendId, ConversationId, GraphAnswer, NumberId, TurnId, Wamid};
 
 const CONVERSATION: &str = "
@@ -88,8 +88,13 @@ pub(super) async fn stage(tx: &mut Tx, stage: &Stage) -> Result<Option<Staged>, 
     };
     let holds = matches!(place, Place::In { .. }) && stage.when == SendWhen::AtFinish;
     let (id, taken_for, fate) = match decision {
-        Decision::New => {
-            let id = record(tx, conversation, (seq, epoch), holds, stage).await?;
+        Decision::New | Decision::InPlaceOf(_) => {
+            let retired = match decision {
+                Decision::InPlaceOf(retired) => Some(retired),
+                Decision::New | Decision::Known(..) => None,
+            };
+            let at = (seq, epoch, retired);
+            let id = record(tx, conversation, at, holds, stage).await?;
             let fate = if holds { Fate::Held } else { Fate::Waiting };
             (id, None, fate)
         }
@@ -223,7 +228,7 @@ fn decide_at(
         is_finished,
     };
     let decision = decide(&recorded, &asked);
-    let is_full = decision == Decision::New && recorded.len() >= BOT_SENDS_MAX;
+    let is_full = decision.is_new() && recorded.len() >= BOT_SENDS_MAX;
     (!is_full).then_some(decision)
 }
 
@@ -247,24 +252,24 @@ const KNOW_NUMBER: &str = "INSERT INTO number (id) VALUES ($1) ON CONFLICT (id) 
 const RECORD_HELD: &str = "
     INSERT INTO bot_send (conversation, turn_seq, position, content, born, seen, heard_at, key,
                           recipient, callback, body)
-    SELECT $1, $2, coalesce((SELECT max(position) + 1 FROM bot_send
-                              WHERE conversation = $1 AND turn_seq = $2), 0),
+    SELECT $1, $2, coalesce($9::int, (SELECT max(position) + 1 FROM bot_send
+                                       WHERE conversation = $1 AND turn_seq = $2), 0),
            $3, $4, $4, now_ms(), $5, $6, $7, $8
     RETURNING id";
 const RECORD: &str = "
     WITH added AS (
         INSERT INTO outgoing (conversation, number, turn_seq, position, body, created_at,
                               changed_at)
-        SELECT $1, $9, $2, coalesce((SELECT max(position) + 1 FROM outgoing
-                                      WHERE conversation = $1 AND turn_seq = $2), 0),
+        SELECT $1, $10, $2, coalesce((SELECT max(position) + 1 FROM outgoing
+                                       WHERE conversation = $1 AND turn_seq = $2), 0),
                $8, now_ms(), now_ms()
         RETURNING id),
     boxed AS (
-        INSERT INTO outbox (conversation, outgoing, number) SELECT $1, id, $9 FROM added)
+        INSERT INTO outbox (conversation, outgoing, number) SELECT $1, id, $10 FROM added)
     INSERT INTO bot_send (conversation, turn_seq, position, content, born, seen, heard_at, key,
                           recipient, callback, outgoing)
-    SELECT $1, $2, coalesce((SELECT max(position) + 1 FROM bot_send
-                              WHERE conversation = $1 AND turn_seq = $2), 0),
+    SELECT $1, $2, coalesce($9::int, (SELECT max(position) + 1 FROM bot_send
+                                       WHERE conversation = $1 AND turn_seq = $2), 0),
            $3, $4, $4, now_ms(), $5, $6, $7, id
       FROM added
     RETURNING id";
@@ -272,10 +277,14 @@ const RECORD: &str = "
 async fn record(
     tx: &mut Tx,
     conversation: ConversationId,
-    (seq, epoch): (i64, i64),
+    (seq, epoch, retired): (i64, i64, Option<BotSendId>),
     holds: bool,
     stage: &Stage,
 ) -> Result<BotSendId, Fault> {
+    let position = match retired {
+        Some(retired) => Some(retire(tx, retired).await?),
+        None => None,
+    };
     let mut parameters = parameters![
         conversation.0,
         seq,
@@ -285,6 +294,7 @@ async fn record(
         storable(&stage.recipient.encode()),
         stage.callback.as_deref().map(storable),
         storable(&stage.body),
+        position,
     ];
     let recorded = if holds {
         tx.queue(RECORD_HELD, parameters)
@@ -299,6 +309,23 @@ async fn record(
     let recorded = tx.commit().await?.take(recorded);
     let id = recorded.first().map(|row| BotSendId(row.get(0)));
     id.ok_or(Fault::Lost)
+}
+
+const RETIRE: &str = "
+    WITH free AS (SELECT id, conversation, turn_seq, position FROM bot_send WHERE id = $1)
+    UPDATE bot_send b
+       SET seen = $2,
+           position = (SELECT max(position) + 1 FROM bot_send
+                        WHERE conversation = free.conversation AND turn_seq = free.turn_seq)
+      FROM free WHERE b.id = free.id AND b.conversation = free.conversation
+    RETURNING free.position::bigint";
+
+/// Takes its place from a send that has surely not gone out; answers which that was.
+async fn retire(tx: &mut Tx, id: BotSendId) -> Result<i64, Fault> {
+    let retired = tx.queue(RETIRE, parameters![id.0, RETIRED]);
+    let retired = tx.flush().await?.take(retired);
+    let position = retired.first().map(|row| row.get(0));
+    position.ok_or_else(|| Fault::Again("a bot's send is gone meanwhile".to_owned()))
 }
 
 // What became of it ----------------------------------------------------------------------------
@@ -383,13 +410,14 @@ pub(super) async fn told(tx: &mut Tx, id: BotSendId, told: Told) -> Result<(), F
     tx.commit().await.map(drop)
 }
 
-// What was held by an attempt that is over is no answer.
+// What was held by an attempt that is over is no answer, nor is what another has taken the place of.
 const HEARD: &str = "
     SELECT n.place, now_ms() - max(b.heard_at)
       FROM unnest($1::int8[], $2::int8[], $3::int8[])
            WITH ORDINALITY AS n(conversation, seq, epoch, place)
       JOIN bot_send b ON b.conversation = n.conversation AND b.turn_seq = n.seq
-                     AND b.seen >= n.epoch AND (b.outgoing IS NOT NULL OR b.born = n.epoch)
+                     AND b.seen >= n.epoch AND b.seen < $4
+                     AND (b.outgoing IS NOT NULL OR b.born = n.epoch)
      GROUP BY n.place";
 
 pub(super) async fn heard(tx: &mut Tx, runs: &[TurnRun]) -> Result<Vec<Heard>, Fault> {
@@ -399,6 +427,7 @@ pub(super) async fn heard(tx: &mut Tx, runs: &[TurnRun]) -> Result<Vec<Heard>, F
             .collect::<Vec<_>>(),
         runs.iter().map(|run| run.turn.seq).collect::<Vec<_>>(),
         runs.iter().map(|run| run.epoch).collect::<Vec<_>>(),
+        RETIRED,
     ];
     let heard = tx.queue(HEARD, parameters);
     let heard = tx.commit().await?.take(heard);

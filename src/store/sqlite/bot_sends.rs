@@ -10,7 +10,7 @@ use super::identity;
 use super::outbox::{self, read_state};
 use super::tx::Tx;
 use crate::crash_point::Method;
-use crate::model::bot_send::{Asked, Decision, Likeness, Told, decide};
+use crate::model::bot_send::{Asked, Decision, Likeness, RETIRED, Told, decide};
 use crate::model::{
     BotSendId, ConversationId, GraphAnswer, NumberId, OutgoingId, Timestamp, TurnId, Wamid,
 };
@@ -58,8 +58,12 @@ pub(super) fn stage(tx: &Tx<'_>, stage: &Stage) -> rusqlite::Result<Option<Stage
         Place::Outside => (0, 0),
     };
     let (id, taken_for) = match decision {
-        Decision::New => {
-            let id = record(tx, conversation, seq, epoch, stage)?;
+        Decision::New | Decision::InPlaceOf(_) => {
+            let position = match decision {
+                Decision::InPlaceOf(retired) => Some(retire(tx, retired)?),
+                Decision::New | Decision::Known(..) => None,
+            };
+            let id = record(tx, conversation, (seq, epoch, position), stage)?;
             let holds = matches!(place, Place::In { .. }) && stage.when == SendWhen::AtFinish;
             match holds {
                 true => hold(tx, id, &stage.body)?,
@@ -140,7 +144,7 @@ fn in_turn(
         is_finished,
     };
     let decision = decide(&recorded, &asked);
-    let is_full = decision == Decision::New && recorded.len() >= BOT_SENDS_MAX;
+    let is_full = decision.is_new() && recorded.len() >= BOT_SENDS_MAX;
     Ok((!is_full).then_some(decision))
 }
 
@@ -212,15 +216,14 @@ fn is_late(tx: &Tx<'_>, conversation: ConversationId, scene: &Scene) -> rusqlite
 const RECORD: &str = "
     INSERT INTO bot_send (conversation, turn_seq, position, content, born, seen, heard_at, key,
                           recipient, callback)
-    VALUES (?1, ?2, (SELECT coalesce(max(position) + 1, 0) FROM bot_send
-                      WHERE conversation = ?1 AND turn_seq = ?2),
+    VALUES (?1, ?2, coalesce(?9, (SELECT coalesce(max(position) + 1, 0) FROM bot_send
+                                   WHERE conversation = ?1 AND turn_seq = ?2)),
             ?3, ?4, ?4, ?5, ?6, ?7, ?8)";
 
 fn record(
     tx: &Tx<'_>,
     conversation: ConversationId,
-    seq: i64,
-    epoch: i64,
+    (seq, epoch, position): (i64, i64, Option<i64>),
     stage: &Stage,
 ) -> rusqlite::Result<BotSendId> {
     let params = params![
@@ -232,9 +235,26 @@ fn record(
         stage.key,
         stage.recipient.encode(),
         stage.callback,
+        position,
     ];
     tx.execute(RECORD, params)?;
     Ok(BotSendId(tx.conn.last_insert_rowid()))
+}
+
+const POSITION: &str = "SELECT position FROM bot_send WHERE id = ?1";
+const RETIRE: &str = "
+    UPDATE bot_send
+       SET seen = ?2,
+           position = (SELECT max(of_turn.position) + 1 FROM bot_send of_turn
+                        WHERE of_turn.conversation = bot_send.conversation
+                          AND of_turn.turn_seq = bot_send.turn_seq)
+     WHERE id = ?1";
+
+/// Takes its place from a send that has surely not gone out; answers which that was.
+fn retire(tx: &Tx<'_>, id: BotSendId) -> rusqlite::Result<i64> {
+    let position = tx.row(POSITION, [id.0], |row| row.get(0))?;
+    tx.execute(RETIRE, [id.0, RETIRED])?;
+    position.ok_or(rusqlite::Error::QueryReturnedNoRows)
 }
 
 const HOLD: &str = "UPDATE bot_send SET body = ?2 WHERE id = ?1";
@@ -354,10 +374,10 @@ pub(super) fn fate(conn: &Connection, id: BotSendId) -> rusqlite::Result<Fate> {
     Ok(Fate::of(state, wamid, answer, unsure, reason))
 }
 
-// What was held by an attempt that is over is no answer.
+// What was held by an attempt that is over is no answer, nor is what another has taken the place of.
 const HEARD: &str = "
     SELECT max(heard_at) FROM bot_send
-     WHERE conversation = ?1 AND turn_seq = ?2 AND seen >= ?3
+     WHERE conversation = ?1 AND turn_seq = ?2 AND seen >= ?3 AND seen < ?4
        AND (outgoing IS NOT NULL OR born = ?3)";
 
 pub(super) fn heard(
@@ -368,7 +388,7 @@ pub(super) fn heard(
     let mut statement = conn.prepare_cached(HEARD)?;
     let mut all = Vec::new();
     for &run in runs {
-        let of = params![run.turn.conversation.0, run.turn.seq, run.epoch];
+        let of = params![run.turn.conversation.0, run.turn.seq, run.epoch, RETIRED];
         let at: Option<i64> = statement.query_row(of, |row| row.get(0))?;
         all.extend(at.map(|at| Heard {
             run,
