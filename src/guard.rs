@@ -34,6 +34,9 @@ pub enum Guard {
     /// A claim reads the messages after it has the lock. Prevents that a turn consists of what was
     /// there before: of messages that are done, or of none. Off: they are read before.
     TwoStepClaim,
+    /// What a bot asks to send is held against what its turn has sent. Prevents that a bot which is
+    /// tried again says everything again. Off: whatever it asks for goes out.
+    SendRecord,
 }
 
 /// What keeps the ledger.
@@ -47,7 +50,7 @@ pub enum Engine {
 
 impl Guard {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::UniqueKey,
         Self::EpochCheck,
         Self::OutboxMark,
@@ -56,6 +59,7 @@ impl Guard {
         Self::ReceiptParking,
         Self::LockOrder,
         Self::TwoStepClaim,
+        Self::SendRecord,
     ];
 
     /// The name by which [`VARIABLE`] speaks of it.
@@ -69,6 +73,7 @@ impl Guard {
             Self::ReceiptParking => "receipt-parking",
             Self::LockOrder => "lock-order",
             Self::TwoStepClaim => "two-step-claim",
+            Self::SendRecord => "send-record",
         }
     }
 
@@ -81,7 +86,8 @@ impl Guard {
             | Self::OutboxMark
             | Self::ReReady
             | Self::CommitBeforeOk
-            | Self::ReceiptParking => true,
+            | Self::ReceiptParking
+            | Self::SendRecord => true,
             Self::LockOrder | Self::TwoStepClaim => matches!(engine, Engine::Postgres),
         }
     }

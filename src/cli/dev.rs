@@ -131,17 +131,21 @@ impl Dev {
         println!("A pretend WhatsApp writes to hapax, and posts every message one to four times.");
         println!("  webhook   {}", running.webhook_url());
         println!("  metrics   http://{}/metrics", running.admin);
-        println!("  Graph     {}", graph.url());
         match &self.bot {
             Some(url) => {
+                println!("  Graph     http://{}", running.bot);
                 println!("  bot       {url}");
                 println!(
-                    "Start your bot with WHATSAPP_API_URL={} to see its replies",
-                    graph.url()
+                    "Tell your bot that this is Graph's address (WHATSAPP_API_URL, or as it calls it): what it sends goes"
                 );
-                println!("counted; it checks signatures with the app secret {APP_SECRET}.");
+                println!(
+                    "out once, and is counted. The access token is {TOKEN}, the app secret {APP_SECRET}."
+                );
             }
-            None => println!("  bot       the built-in echo"),
+            None => {
+                println!("  Graph     {}", graph.url());
+                println!("  bot       the built-in echo");
+            }
         }
         if self.messages.is_none() {
             println!("Ctrl-C ends it and shows the table.");

@@ -370,10 +370,10 @@ mod tests {
         ) {
             let mut turn = Played::default();
             for (epoch, length) in lengths.iter().enumerate() {
-                for part in 0..*length {
+                for (part, is_refused) in refused.iter().enumerate().take(*length) {
                     let known = turn.recorded.len();
                     turn.ask(epoch as i64, &format!("{part} in {epoch}"));
-                    if refused[part] && turn.recorded.len() > known {
+                    if *is_refused && turn.recorded.len() > known {
                         turn.is_refused(known as i64);
                     }
                 }

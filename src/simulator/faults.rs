@@ -18,12 +18,67 @@ pub const FAULTS_MAX: usize = 1000;
 /// Few people who write as fast as anybody takes it.
 const RUSH: (usize, f64) = (8, 5000.0);
 
+/// How the gateway reaches the bot.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Handler {
+    /// The bot is asked, and its replies are in its answers.
+    #[default]
+    Ask,
+    /// The bot gets Meta's webhooks, and sends its replies by itself.
+    Forward,
+}
+
+impl Handler {
+    /// Every one.
+    pub const ALL: [Self; 2] = [Self::Ask, Self::Forward];
+
+    /// Its name in plans and commands.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ask => "ask",
+            Self::Forward => "forward",
+        }
+    }
+
+    /// Whether something may break where a bot is reached so. A bot that sends by itself must be
+    /// done with one attempt before the next begins, or what it says belongs to either: nothing
+    /// may take a turn from a node that still has the bot at work.
+    pub const fn bears(self, what: Breakage) -> bool {
+        match (self, what) {
+            (Self::Ask, _) => true,
+            (
+                Self::Forward,
+                Breakage::Pause
+                | Breakage::HoldBot
+                | Breakage::CutStore
+                | Breakage::HoldStore
+                | Breakage::SlowStore,
+            ) => false,
+            (
+                Self::Forward,
+                Breakage::Kill
+                | Breakage::Restart
+                | Breakage::CutMeta
+                | Breakage::HoldMeta
+                | Breakage::CutBot
+                | Breakage::CutGraph
+                | Breakage::HoldGraph
+                | Breakage::BotDown,
+            ) => true,
+        }
+    }
+}
+
 /// One run: who writes how much, how the others behave, and what breaks when.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FaultPlan {
     /// Decides everything that is not said here.
     pub seed: u64,
+    /// How the gateway reaches the bot.
+    #[serde(default)]
+    pub handler: Handler,
     /// How many messages are written.
     #[serde(default = "messages")]
     pub messages: u64,
@@ -223,11 +278,12 @@ pub enum PlanFault {
 impl FaultPlan {
     /// The plan of a seed: 200 messages, and 20 faults or a few more. `has_wire`: the store is
     /// behind one.
-    pub fn draw(seed: u64, nodes: usize, has_wire: bool) -> Self {
+    pub fn draw(seed: u64, handler: Handler, nodes: usize, has_wire: bool) -> Self {
         let mut draw = Draw::new(seed).fork("faults");
         let choice: Vec<Breakage> = Breakage::ALL
             .into_iter()
             .filter(|breakage| has_wire || !breakage.is_of_store())
+            .filter(|breakage| handler.bears(*breakage))
             .flat_map(|breakage| std::iter::repeat_n(breakage, breakage.weight()))
             .collect();
         let messages = messages();
@@ -244,7 +300,8 @@ impl FaultPlan {
             })
             .collect();
         let (people, rate) = *draw.pick(&[(24, 120.0), (60, 200.0), RUSH]);
-        if has_wire && (people, rate) == RUSH {
+        let may_be_slow = has_wire && handler.bears(Breakage::SlowStore);
+        if may_be_slow && (people, rate) == RUSH {
             // Transactions that take their time get into each other's way.
             faults.extend((0..nodes).map(|node| Fault {
                 after: 0,
@@ -256,6 +313,7 @@ impl FaultPlan {
         faults.sort_by_key(|fault| fault.after);
         Self {
             seed,
+            handler,
             messages,
             people,
             rate,
@@ -340,6 +398,13 @@ impl FaultPlan {
                 "nothing of the store: one in a file has no wire".to_owned(),
                 fault.what.as_str().to_owned(),
             )?;
+            bound(
+                self.handler.bears(fault.what),
+                "what",
+                "nothing that lets two attempts of a bot that sends by itself run at once"
+                    .to_owned(),
+                fault.what.as_str().to_owned(),
+            )?;
         }
         Ok(())
     }
@@ -353,19 +418,28 @@ mod tests {
 
     #[test]
     fn a_seed_draws_one_plan_and_together_they_draw_everything() {
-        assert_eq!(FaultPlan::draw(7, 2, true), FaultPlan::draw(7, 2, true));
-        assert_ne!(FaultPlan::draw(7, 2, true), FaultPlan::draw(8, 2, true));
-        let drawn = |has_wire: bool| -> BTreeSet<Breakage> {
-            let plans = (0..50).map(|seed| FaultPlan::draw(seed, 2, has_wire));
+        let plan = |seed| FaultPlan::draw(seed, Handler::Ask, 2, true);
+        assert_eq!(plan(7), plan(7));
+        assert_ne!(plan(7), plan(8));
+        let drawn = |handler: Handler, has_wire: bool| -> BTreeSet<Breakage> {
+            let plans = (0..50).map(|seed| FaultPlan::draw(seed, handler, 2, has_wire));
             plans.flat_map(|p| p.faults).map(|f| f.what).collect()
         };
-        assert_eq!(drawn(true).len(), Breakage::ALL.len());
-        assert!(drawn(false).iter().all(|what| !what.is_of_store()));
+        assert_eq!(drawn(Handler::Ask, true).len(), Breakage::ALL.len());
+        assert!(
+            drawn(Handler::Ask, false)
+                .iter()
+                .all(|what| !what.is_of_store())
+        );
+        let borne = Breakage::ALL
+            .into_iter()
+            .filter(|what| Handler::Forward.bears(*what));
+        assert_eq!(drawn(Handler::Forward, true), borne.collect());
     }
 
     #[test]
     fn a_plan_reads_back_as_it_was_written() {
-        let plan = FaultPlan::draw(7, 2, true);
+        let plan = FaultPlan::draw(7, Handler::Forward, 2, true);
         let text = serde_json::to_string(&plan).unwrap();
         assert_eq!(FaultPlan::parse(&text, 2, true), Ok(plan));
     }
@@ -385,6 +459,12 @@ mod tests {
         assert!(told(&fault("smash", 0)).contains("smash"));
         assert_eq!(told(&fault("kill", 2)), "node: expected 0 to 1, found 2");
         assert!(told(&fault("cut-store", 0)).contains("has no wire"));
+        let overlaps = fault("pause", 0).replace("\"seed\"", "\"handler\": \"forward\", \"seed\"");
+        assert!(
+            told(&overlaps).contains("two attempts"),
+            "{}",
+            told(&overlaps)
+        );
         let late = r#"{"seed": 1, "messages": 9, "people": 1, "faults": [
             {"after": 10, "what": "kill", "for_ms": 1}]}"#;
         assert!(

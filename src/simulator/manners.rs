@@ -3,7 +3,7 @@
 //! drawn depends on what the call is about, not on when it comes.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,7 @@ use super::graph::Graph;
 use super::reference::{Reference, about};
 use super::script::{Answer, Behaviour};
 use super::seed::Draw;
+use super::sending::{Sending, Speech};
 
 /// How often each misfortune happens, from 0 (never) to 1 (always).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -23,7 +24,8 @@ pub struct Manners {
     pub bot_silent: f64,
     /// The bot answers 422, each time it is asked.
     pub bot_refuses: f64,
-    /// The bot fails at first: 500, 503, or a reset connection, once or twice.
+    /// The bot fails at first, once or twice: 500, 503, or a reset connection; or, where it sends
+    /// by itself, 500 after some of what it had to say.
     pub bot_fails: f64,
     /// The bot hangs at first, until it is given up.
     pub bot_hangs: f64,
@@ -31,6 +33,8 @@ pub struct Manners {
     pub bot_slow: f64,
     /// The bot says two things.
     pub bot_wordy: f64,
+    /// The bot, where it sends by itself, gives up on an answer at once and asks again.
+    pub bot_impatient: f64,
     /// Meta takes a message and never answers.
     pub meta_mute: f64,
     /// Meta takes a message and resets the connection; or resets it and takes nothing.
@@ -57,6 +61,7 @@ impl Default for Manners {
             bot_hangs: 0.005,
             bot_slow: 0.3,
             bot_wordy: 0.15,
+            bot_impatient: 0.1,
             meta_mute: 0.015,
             meta_resets: 0.02,
             meta_refuses: 0.015,
@@ -78,6 +83,7 @@ impl Manners {
             bot_hangs: 0.0,
             bot_slow: 0.0,
             bot_wordy: 0.0,
+            bot_impatient: 0.0,
             meta_mute: 0.0,
             meta_resets: 0.0,
             meta_refuses: 0.0,
@@ -88,15 +94,31 @@ impl Manners {
         }
     }
 
-    /// The bot behaves like this from now on; each reply names its message and its call.
-    pub fn teach_bot(self, bot: &Bot, seed: u64) {
+    /// The bot behaves like this from now on; each reply names its message and its call. Its
+    /// replies are in its answers; with `sending` it sends them by itself.
+    pub fn teach_bot(self, bot: &Bot, seed: u64, sending: Option<Sending>) {
         let root = Draw::new(seed).fork("bot");
-        let seen = Counter::default();
+        let seen = Arc::new(Counter::default());
         bot.script().draw(move |call: &Call| {
             let wamids = call.wamids();
             let first = wamids.first()?;
             let before = seen.next(first);
-            Some(self.answer(&mut root.fork(first), before))
+            let mut draw = root.fork(first);
+            let Some(sending) = &sending else {
+                return Some(self.answer(&mut draw, before, replies_in_answer));
+            };
+            let works = |speech| {
+                let (sending, seen, first) = (sending.clone(), Arc::clone(&seen), first.clone());
+                Answer::Work(Arc::new(move |call| {
+                    let (sending, seen, first) =
+                        (sending.clone(), Arc::clone(&seen), first.clone());
+                    Box::pin(async move {
+                        let is_asked_again = || seen.times(&first) > before + 1;
+                        sending.speak(&call, speech, is_asked_again).await
+                    })
+                }))
+            };
+            Some(self.answer(&mut draw, before, works))
         });
     }
 
@@ -111,7 +133,7 @@ impl Manners {
         });
     }
 
-    fn answer(&self, draw: &mut Draw, before: u32) -> Answer {
+    fn answer(&self, draw: &mut Draw, before: u32, says: impl FnOnce(Speech) -> Answer) -> Answer {
         let silent = draw.chance(self.bot_silent);
         let refuses = draw.chance(self.bot_refuses);
         let fails = draw.chance(self.bot_fails);
@@ -121,21 +143,30 @@ impl Manners {
         let slow = draw.chance(self.bot_slow);
         let wait = draw.duration_below(Duration::from_millis(300));
         let parts = if draw.chance(self.bot_wordy) { 2 } else { 1 };
+        let is_impatient = draw.chance(self.bot_impatient);
+        let fails = fails && u64::from(before) < times;
         if hangs && before == 0 {
             return Answer::Hang;
         }
-        if fails && u64::from(before) < times {
+        let speech = Speech {
+            parts,
+            fails_after: fails.then_some(failure as usize % (parts + 1)),
+            is_impatient,
+        };
+        let answer = match (silent, refuses) {
+            (true, _) => Answer::Status(204),
+            (false, true) => Answer::Status(422),
+            (false, false) => says(speech),
+        };
+        // Who works at it fails by itself, when some of it is done.
+        let fails_at_once = fails && !matches!(answer, Answer::Work(_));
+        if fails_at_once {
             return match failure {
                 0 => Answer::Status(500),
                 1 => Answer::Status(503),
                 _ => Answer::Reset,
             };
         }
-        let answer = match (silent, refuses) {
-            (true, _) => Answer::Status(204),
-            (false, true) => Answer::Status(422),
-            (false, false) => Answer::from_call(move |call| replies(call, parts)),
-        };
         match slow {
             true => answer.after(wait),
             false => answer,
@@ -181,6 +212,15 @@ impl Counter {
         *times += 1;
         *times - 1
     }
+
+    fn times(&self, about: &str) -> u32 {
+        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.get(about).copied().unwrap_or(0)
+    }
+}
+
+fn replies_in_answer(speech: Speech) -> Answer {
+    Answer::from_call(move |call| replies(call, speech.parts))
 }
 
 fn replies(call: &Call, parts: usize) -> Value {
@@ -211,8 +251,14 @@ mod tests {
         for n in 0..100 {
             let mut draw = Draw::new(n);
             assert!(Manners::good().behaviour(&mut draw, 0).is_none());
-            let answer = Manners::good().answer(&mut draw, 0);
+            let answer = Manners::good().answer(&mut draw, 0, replies_in_answer);
             assert!(matches!(answer, Answer::Json(_)));
+            let mut speech = None;
+            Manners::good().answer(&mut draw, 0, |drawn| {
+                speech = Some(drawn);
+                Answer::Status(200)
+            });
+            assert_eq!(speech.and_then(|speech| speech.fails_after), None);
         }
         let bad = |n: u64, before| Manners::default().behaviour(&mut Draw::new(n), before);
         let all: Vec<Option<Behaviour>> = (0..500).map(|n| bad(n, 0)).collect();

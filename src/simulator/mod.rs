@@ -26,6 +26,7 @@ pub mod rehearsal;
 pub mod script;
 pub mod seed;
 pub mod seen;
+pub mod sending;
 mod server;
 pub mod token;
 pub mod trial;

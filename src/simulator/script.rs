@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::bot::Call;
 use super::gate::Gate;
+use super::sending::Work;
 
 /// What the pretend Graph API does with one well-formed send.
 #[derive(Debug, Clone)]
@@ -46,6 +47,8 @@ pub enum Answer {
     Status(u16),
     /// Answers 200 with JSON made from the call.
     Json(Arc<dyn Fn(&Call) -> Value + Send + Sync>),
+    /// Works at it, and answers what came of it, without a body.
+    Work(Work),
     /// Waits, then goes on.
     Delay(Duration, Box<Self>),
     /// Waits until the gate is open, then goes on.

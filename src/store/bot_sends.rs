@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::model::bot_send::{Content, Likeness, Recorded, Told};
+use crate::guard::{self, Guard};
+use crate::model::bot_send::{Asked, Content, Decision, Likeness, Recorded, Told, decide};
 use crate::model::phone;
 use crate::model::{
     Aliases, BotSendId, ConversationId, GraphAnswer, NumberId, OutgoingState, Recipient, TurnId,
@@ -210,6 +211,16 @@ impl Scene {
         let (seq, _, ago) = self.ended?;
         (!self.is_open && ago <= LATE_MAX).then_some((seq, ago))
     }
+}
+
+/// What becomes of what is asked for. `None`: the turn has asked for as many as it may.
+pub(super) fn decision(recorded: &[Recorded], asked: &Asked) -> Option<Decision> {
+    let decision = match guard::holds(Guard::SendRecord) {
+        true => decide(recorded, asked),
+        false => Decision::New,
+    };
+    let is_full = decision.is_new() && recorded.len() >= BOT_SENDS_MAX;
+    (!is_full).then_some(decision)
 }
 
 /// One row of the ledger's table, for both engines.

@@ -96,6 +96,55 @@ async fn a_plan_with_every_kind_of_fault_is_kept_on_postgres() {
     passes(&provided("TEST_DATABASE_URL")).await;
 }
 
+/// Few messages, and what may break around a bot that sends by itself.
+fn small_plan_of_a_sending_bot() -> Value {
+    let kinds = [
+        "kill",
+        "restart",
+        "cut-meta",
+        "cut-bot",
+        "cut-graph",
+        "hold-graph",
+        "kill",
+        "bot-down",
+    ];
+    let fault = |(index, what): (usize, &str)| {
+        let (after, node) = (index * 9, index % 2);
+        json!({ "after": after, "what": what, "node": node, "for_ms": 300 })
+    };
+    let faults: Vec<Value> = kinds.into_iter().enumerate().map(fault).collect();
+    let manners = json!({ "bot_fails": 0.3, "bot_wordy": 0.5, "bot_impatient": 0.2 });
+    json!({
+        "seed": 5, "handler": "forward", "messages": 80, "people": 10, "rate": 100.0,
+        "manners": manners, "faults": faults,
+    })
+}
+
+/// A bot whose gateway is killed, that fails half-way and says it in other words each time, is
+/// heard once.
+async fn a_sending_bot_is_heard_once(store: &str) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let plan = folder.path().join("plan.json");
+    std::fs::write(&plan, small_plan_of_a_sending_bot().to_string()).expect("it is written");
+    let args = ["--plan", "plan.json", "--store", store, "--json"];
+    let ended = rehearse(folder.path(), &args).await;
+    assert_eq!(ended.code, Some(0), "{}\n{}", ended.out, ended.err);
+    let verdict: Value = serde_json::from_str(&ended.out).expect("JSON");
+    let total = |name: &str| verdict["totals"][name].as_u64().expect("a number");
+    assert_eq!((total("messages"), total("violations")), (80, 0));
+    assert!(total("calls_of_the_bot") > 85, "it was tried again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bot_that_sends_by_itself_is_heard_once_on_sqlite() {
+    a_sending_bot_is_heard_once("sqlite").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bot_that_sends_by_itself_is_heard_once_on_postgres() {
+    a_sending_bot_is_heard_once(&provided("TEST_DATABASE_URL")).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_run_leaves_nothing_over() {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -134,6 +183,18 @@ async fn a_plan_that_is_shown_can_be_carried_out_and_a_wrong_one_is_refused() {
         assert!(refused.err.contains(told), "{}", refused.err);
         assert!(refused.err.contains("plan.json"), "{}", refused.err);
     }
+    let shown = rehearse(folder.path(), &["--show-plan", "--handler", "forward"]).await;
+    assert!(
+        shown.out.contains(r#""handler": "forward""#),
+        "{}",
+        shown.out
+    );
+    let unknown = rehearse(folder.path(), &["--handler", "guess"]).await;
+    assert!(
+        unknown.err.contains("expected ask or forward"),
+        "{}",
+        unknown.err
+    );
     let elsewhere = rehearse(folder.path(), &["--store", "mysql://x"]).await;
     assert_eq!(elsewhere.code, Some(2));
     assert!(

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::stage::{Setup, play};
 use crate::crash_point::{Method, Point, VARIABLE};
 use crate::simulator::checker::Report;
-use crate::simulator::faults::{Breakage, Fault, FaultPlan};
+use crate::simulator::faults::{Breakage, Fault, FaultPlan, Handler};
 use crate::simulator::manners::Manners;
 use crate::simulator::seed::Draw;
 
@@ -60,7 +60,8 @@ async fn crash(point: Point, setup: &Setup, seed: u64) -> Result<Crash, String> 
         (seed + 1, 0),
         (seed + 2, 0),
     ] {
-        let plan = plan(seed, setup.nodes, setup.store_end.is_some());
+        let handler = handler(point);
+        let plan = plan(seed, handler, setup.nodes, setup.store_end.is_some());
         let fuse = format!("{name}={later}*off->1*return");
         let fuse = (VARIABLE.to_owned(), fuse);
         let played = play(&plan, Some(fuse), setup, &mut |_| ()).await?;
@@ -79,19 +80,30 @@ async fn crash(point: Point, setup: &Setup, seed: u64) -> Result<Crash, String> 
     crash.ok_or_else(|| "no run".to_owned())
 }
 
-/// Whether a point is passed only where a bot sends by itself, asks for AI threads or gets statuses
-/// and notices, which none does in a rehearsal.
+/// Whether a point is passed only where a bot asks for AI threads, or dials a number that Meta
+/// takes for another one, which none does in a rehearsal.
 const fn is_elsewhere(point: Point) -> bool {
-    use Method::{
-        ClaimThread, CompleteThread, ForgetThread, LinkDialled, Relay, Relayed, Stage, Told,
-    };
+    use Method::{ClaimThread, CompleteThread, ForgetThread, LinkDialled};
     let (Point::BeforeCommit(method) | Point::AfterCommit(method)) = point else {
         return false;
     };
     matches!(
         method,
-        ClaimThread | CompleteThread | ForgetThread | LinkDialled | Relay | Relayed | Stage | Told
+        ClaimThread | CompleteThread | ForgetThread | LinkDialled
     )
+}
+
+/// The bot in whose run a point is passed.
+const fn handler(point: Point) -> Handler {
+    use Method::{Relay, Relayed, Stage, Told};
+    match point {
+        Point::BeforeCommit(method) | Point::AfterCommit(method)
+            if matches!(method, Stage | Told | Relay | Relayed) =>
+        {
+            Handler::Forward
+        }
+        _ => Handler::Ask,
+    }
 }
 
 /// Whether a point is passed only where an answer is lost inside the process, or at the wire to
@@ -105,7 +117,7 @@ const fn is_rare(point: Point) -> bool {
 }
 
 /// A small run in which every step of the protocol happens at the first node.
-fn plan(seed: u64, nodes: usize, has_wire: bool) -> FaultPlan {
+fn plan(seed: u64, handler: Handler, nodes: usize, has_wire: bool) -> FaultPlan {
     let fault = |after, what, node, for_ms| Fault {
         after,
         what,
@@ -122,11 +134,12 @@ fn plan(seed: u64, nodes: usize, has_wire: bool) -> FaultPlan {
         fault(30, Breakage::CutBot, 0, 30),
         fault(40, Breakage::Restart, 0, 20),
     ]);
-    if has_wire {
+    if has_wire && handler.bears(Breakage::CutStore) {
         faults.push(fault(12, Breakage::CutStore, 0, 20));
     }
     FaultPlan {
         seed,
+        handler,
         messages: 60,
         people: 12,
         rate: 120.0,

@@ -31,6 +31,8 @@ const STOP_MAX: Duration = Duration::from_secs(10);
 pub(super) struct Doors {
     pub(super) public: Port,
     pub(super) admin: Port,
+    /// Where a bot that sends by itself finds the Graph API.
+    pub(super) bot_side: Port,
     /// From Meta to the node.
     pub(super) meta: Wire,
     pub(super) bot: Wire,
@@ -55,6 +57,7 @@ impl Doors {
             meta: wire(public.addr()).await?,
             public,
             admin: Port::reserve()?,
+            bot_side: Port::reserve()?,
             bot: wire(far.bot).await?,
             graph: wire(far.graph).await?,
             store: match far.store {

@@ -7,7 +7,7 @@ use super::ground::Ground;
 use super::stage::{Setup, play};
 use crate::guard::{Engine, Guard, VARIABLE};
 use crate::simulator::checker::{Breach, Report};
-use crate::simulator::faults::FaultPlan;
+use crate::simulator::faults::{FaultPlan, Handler};
 
 /// A guard may stay unfound for so many seeds.
 const SEEDS_MAX: u64 = 20;
@@ -66,7 +66,7 @@ async fn trial(guard: Guard, setup: &Setup, first: u64) -> Result<Outcome, Strin
     setup.more.push(off);
     let has_wire = setup.store_end.is_some();
     for seed in first..first + SEEDS_MAX {
-        let plan = FaultPlan::draw(seed, setup.nodes, has_wire);
+        let plan = FaultPlan::draw(seed, handler(guard), setup.nodes, has_wire);
         let played = play(&plan, None, &setup, &mut |_| ()).await?;
         played.forget_logs();
         let shows = |breach: &Breach| played.report.count(*breach) > 0;
@@ -75,6 +75,21 @@ async fn trial(guard: Guard, setup: &Setup, first: u64) -> Result<Outcome, Strin
         }
     }
     Ok(Outcome::Unfound)
+}
+
+/// Of the bot with which a guard shows.
+const fn handler(guard: Guard) -> Handler {
+    match guard {
+        Guard::UniqueKey
+        | Guard::EpochCheck
+        | Guard::OutboxMark
+        | Guard::ReReady
+        | Guard::CommitBeforeOk
+        | Guard::ReceiptParking
+        | Guard::LockOrder
+        | Guard::TwoStepClaim => Handler::Ask,
+        Guard::SendRecord => Handler::Forward,
+    }
 }
 
 /// What shows that a guard is missing. Anything else may have another cause: a machine that is
@@ -88,6 +103,7 @@ const fn expected(guard: Guard) -> &'static [Breach] {
         Guard::CommitBeforeOk => &[Breach::Missing, Breach::Receipt],
         Guard::ReceiptParking => &[Breach::Receipt],
         Guard::LockOrder => &[Breach::Deadlock],
+        Guard::SendRecord => &[Breach::Double],
         Guard::TwoStepClaim => &[Breach::Missing, Breach::Double, Breach::Changed],
     }
 }

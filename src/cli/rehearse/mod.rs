@@ -32,7 +32,7 @@ use super::fault;
 use super::interrupt::Interrupt;
 use crate::clock::Clock;
 use crate::model::Secret;
-use crate::simulator::faults::{FaultPlan, NODES_MAX};
+use crate::simulator::faults::{FaultPlan, Handler, NODES_MAX};
 use crate::simulator::history::Progress;
 
 #[derive(Debug, Args)]
@@ -55,6 +55,10 @@ pub(super) struct Rehearse {
     /// How many nodes share the ledger.
     #[arg(long, value_name = "K", default_value_t = 2)]
     nodes: usize,
+    /// How the bot is reached: ask, or forward, where it sends by itself.
+    #[arg(long, value_name = "HANDLER", default_value = "ask", value_parser = handler,
+          conflicts_with_all = ["plan", "soak"])]
+    handler: Handler,
     /// sqlite, or postgres://…; a run makes a file or a schema of its own, and takes it away.
     #[arg(long, value_name = "URL", value_parser = super::address)]
     store: Option<Secret>,
@@ -168,7 +172,7 @@ impl Rehearse {
     fn plan(&self, seed: u64, setup: &Setup) -> Result<FaultPlan, String> {
         let has_wire = setup.store_end.is_some();
         let Some(path) = &self.plan else {
-            return Ok(FaultPlan::draw(seed, self.nodes, has_wire));
+            return Ok(FaultPlan::draw(seed, self.handler, self.nodes, has_wire));
         };
         let text = std::fs::read_to_string(path);
         let text = text.map_err(|error| format!("--plan: {}: {error}", path.display()))?;
@@ -306,7 +310,13 @@ impl Rehearse {
     fn again(&self, seed: u64) -> String {
         match &self.plan {
             Some(path) => format!("hapax rehearse --plan '{}'{}", path.display(), self.rest()),
-            None => format!("hapax rehearse --seed {seed}{}", self.rest()),
+            None => {
+                let handler = match self.handler {
+                    Handler::Ask => String::new(),
+                    other => format!(" --handler {}", other.as_str()),
+                };
+                format!("hapax rehearse --seed {seed}{handler}{}", self.rest())
+            }
         }
     }
 
@@ -319,6 +329,13 @@ impl Rehearse {
         };
         format!(" --nodes {}{store}", self.nodes)
     }
+}
+
+fn handler(text: &str) -> Result<Handler, String> {
+    let found = Handler::ALL
+        .into_iter()
+        .find(|handler| handler.as_str() == text);
+    found.ok_or_else(|| "expected ask or forward".to_owned())
 }
 
 #[expect(clippy::print_stderr, reason = "for the person who waits")]

@@ -150,7 +150,7 @@ fn people(load: &Load, doors: &[Doors]) -> Settings {
 
 fn launches(doors: &[Doors], setup: &Setup, place: &Place) -> Vec<Launch> {
     let launch = |(node, doors): (usize, &Doors)| {
-        let mut settings = of_node(doors, Answers::Echo, false);
+        let mut settings = of_node(node, doors, Answers::Echo, false);
         settings.extend(place.settings(None));
         settings.push(("HAPAX_SEND_PER_SECOND".to_owned(), "10000".to_owned()));
         Launch {

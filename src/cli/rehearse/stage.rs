@@ -18,11 +18,12 @@ use crate::model::Secret;
 use crate::simulator::accounts::Accounts;
 use crate::simulator::acts::Variety;
 use crate::simulator::checker::{Breach, Report, Terms, check};
-use crate::simulator::faults::{Breakage, FaultPlan};
+use crate::simulator::faults::{Breakage, FaultPlan, Handler};
 use crate::simulator::graph::{Graph, GraphSettings};
 use crate::simulator::history::{History, Progress};
 use crate::simulator::record::Record;
 use crate::simulator::rehearsal::{Rehearsal, Settings};
+use crate::simulator::sending::Sending;
 use crate::simulator::{Bot, Odds};
 
 /// How long everything may take to come to its end after the last fault.
@@ -130,7 +131,7 @@ async fn play_at(
     let began = setup.clock.boottime();
     let scene = Scene::set(plan, setup).await?;
     let fuse_is_set = fuse.is_some();
-    let launches = scene.launches(fuse, setup, place);
+    let launches = scene.launches(plan.handler, fuse, setup, place);
     let nodes = fleet.insert(Fleet::start(launches, &setup.clock).await?);
     let struck = scene.act(plan, nodes, setup, watch).await;
     let struck = struck.map_err(|fault| with_log(fault, place))?;
@@ -142,7 +143,7 @@ async fn play_at(
     }
     let mut report = scene
         .history
-        .read(|record| check(record, &Terms::Recorded(accounts)));
+        .read(|record| check(record, &terms(plan.handler, accounts)));
     let timeline = scene.history.read(|record| Timeline::of(record, began));
     let fortunes = match fleet.take() {
         Some(fleet) => fleet.stop(&mut report).await?,
@@ -214,7 +215,6 @@ impl Scene {
         let graph = Graph::start(settings, Arc::clone(&history), clock.clone()).map_err(failed)?;
         let secret = Secret::new(APP_SECRET);
         let bot = Bot::recording(secret, Arc::clone(&history), clock.clone()).map_err(failed)?;
-        plan.manners.teach_bot(&bot, plan.seed);
         plan.manners.teach_graph(&graph, plan.seed);
         let far = FarEnds {
             bot: bot.addr(),
@@ -225,6 +225,11 @@ impl Scene {
         for _ in 0..setup.nodes {
             doors.push(Doors::open(far, clock).await.map_err(failed)?);
         }
+        let sending = match plan.handler {
+            Handler::Ask => None,
+            Handler::Forward => Some(sending(&doors)?),
+        };
+        plan.manners.teach_bot(&bot, plan.seed, sending);
         let rehearsal = Rehearsal::new(people(plan, &doors), &graph, clock.clone())
             .map_err(|error| error.to_string())?;
         Ok(Self {
@@ -238,12 +243,13 @@ impl Scene {
 
     fn launches(
         &self,
+        handler: Handler,
         fuse: Option<(String, String)>,
         setup: &Setup,
         place: &Place,
     ) -> Vec<Launch> {
         let launch = |(node, doors): (usize, &Doors)| {
-            let mut settings = of_node(doors, Answers::Bot, true);
+            let mut settings = of_node(node, doors, Answers::Bot(handler), true);
             settings.extend(place.settings(doors.store.as_ref().map(|wire| wire.address())));
             settings.extend(setup.more.iter().cloned());
             Launch {
@@ -325,6 +331,20 @@ impl Scene {
         self.bot.stop().await;
         self.graph.stop().await;
     }
+}
+
+fn terms(handler: Handler, accounts: Accounts) -> Terms {
+    match handler {
+        Handler::Ask => Terms::Answers(accounts),
+        Handler::Forward => Terms::Sends(accounts),
+    }
+}
+
+fn sending(doors: &[Doors]) -> Result<Sending, String> {
+    let url = |doors: &Doors| format!("http://{}", doors.bot_side.addr());
+    let urls = doors.iter().map(url).collect();
+    let sending = Sending::to(urls, Secret::new(TOKEN));
+    sending.map_err(|error| format!("no HTTP client: {error}"))
 }
 
 fn people(plan: &FaultPlan, doors: &[Doors]) -> Settings {

@@ -154,10 +154,10 @@ mod tests {
     use crate::cli::rehearse::strikes::Struck;
     use crate::cli::rehearse::timeline::Timeline;
     use crate::simulator::checker::Breach;
-    use crate::simulator::faults::FaultPlan;
+    use crate::simulator::faults::{FaultPlan, Handler};
 
     fn played(seed: u64, breach: Option<Breach>) -> Played {
-        let plan = FaultPlan::draw(seed, 2, false);
+        let plan = FaultPlan::draw(seed, Handler::Ask, 2, false);
         let mut report = Report::default();
         if let Some(breach) = breach {
             report.add(breach, "message 3 of person <1>".to_owned());

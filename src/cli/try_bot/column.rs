@@ -1,7 +1,6 @@
 //! One column: the bot is started, found, written to, and ended; and what came of it is counted.
 
 use std::cell::Cell;
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use super::environment::{self, APP_SECRET, NUMBER, Surroundings, TOKEN};
 use super::gateway::{self, Between};
 use super::kills::Kills;
 use super::listening;
+use super::port;
 use super::way::Way;
 use super::webhook::{Search, Webhook};
 use crate::app::Running;
@@ -84,7 +84,7 @@ impl Ground<'_> {
         let stage = self.stage()?;
         let folder = self.folder(Name::Alone)?;
         let way = Way::to_graph(&stage.graph, &folder, self.clock).await?;
-        let port = free_port()?;
+        let port = port::free()?;
         self.expect_silence(port).await?;
         let mut bot = self.bot(Name::Alone, &stage, &way, port)?;
         let webhook = self.search(port, self.plan.url.as_deref());
@@ -110,7 +110,7 @@ impl Ground<'_> {
     pub(super) async fn behind(&self, found: &Found) -> Result<Counted, String> {
         let stage = self.stage()?;
         let folder = self.folder(Name::Behind)?;
-        let port = free_port()?;
+        let port = port::free()?;
         let url = match &self.plan.url {
             Some(url) => with_port(url, port),
             None => found.webhook.at(found.told, port),
@@ -288,13 +288,6 @@ impl Stage {
         self.graph.stop().await;
         self.ai.stop().await;
     }
-}
-
-fn free_port() -> Result<u16, String> {
-    let bound = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-    let address = bound.and_then(|listener| listener.local_addr());
-    let address = address.map_err(|error| format!("no port: {error}"))?;
-    Ok(address.port())
 }
 
 /// The live line. Shows nothing where nobody watches.

@@ -7,6 +7,7 @@ mod environment;
 mod gateway;
 mod kills;
 mod listening;
+mod port;
 mod table;
 mod way;
 mod webhook;

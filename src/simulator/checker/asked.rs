@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::order::{calls_about, is_answer};
 use super::sends::Fates;
-use super::{Breach, Report, place};
+use super::{Breach, Report, Said, place};
 use crate::model::Tag;
 use crate::simulator::accounts::{Accounts, DeadLetter};
 use crate::simulator::record::{Asked, Mark, Record, Sent};
 use crate::simulator::reference::Reference;
 
-pub(super) fn check(record: &Record, accounts: &Accounts, report: &mut Report) {
+pub(super) fn check(record: &Record, accounts: &Accounts, said: Said, report: &mut Report) {
     calls(record, report);
     let fates = Fates::of(record);
     let asked = calls_about(record);
@@ -29,7 +29,12 @@ pub(super) fn check(record: &Record, accounts: &Accounts, report: &mut Report) {
     for message in 0..record.messages.len() {
         let effects = effects.remove(&message).unwrap_or_default();
         let asked = asked.get(&message).map_or(&[][..], Vec::as_slice);
-        once(record, message, &effects, &fates, report);
+        match said {
+            Said::InAnswers if effects.calls.len() > 1 => {
+                two_answers(record, message, &effects, report);
+            }
+            Said::InAnswers | Said::DuringCalls => once(record, message, &effects, &fates, report),
+        }
         if record.messages[message].answered.is_some() {
             some_effect(record, message, (asked, &effects), (&fates, &dead), report);
         }
@@ -97,7 +102,14 @@ fn given_up(record: &Record, accounts: &Accounts, report: &mut Report) {
     }
 }
 
-/// No two answers to one message, and none of them twice.
+/// Several calls were answered, and each answer took effect.
+fn two_answers(record: &Record, message: usize, effects: &Effects<'_>, report: &mut Report) {
+    let calls = effects.calls.len();
+    let words = format!("{calls} calls about {}", place(record, message));
+    report.add(Breach::Double, words);
+}
+
+/// None of the answers twice, in whatever words.
 fn once(
     record: &Record,
     message: usize,
@@ -105,14 +117,6 @@ fn once(
     fates: &Fates,
     report: &mut Report,
 ) {
-    if effects.calls.len() > 1 {
-        let words = format!(
-            "{} calls about {}",
-            effects.calls.len(),
-            place(record, message)
-        );
-        return report.add(Breach::Double, words);
-    }
     for (part, sends) in &effects.parts {
         let arrived = sends.iter().filter(|sent| !fates.has_failed(sent)).count();
         if arrived > 1 {

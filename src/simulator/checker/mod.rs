@@ -122,9 +122,13 @@ impl Findings {
 pub enum Terms {
     /// Every text is answered with itself. The calls of the bot are not on the record.
     Echo,
-    /// What the bot answered is on the record, and each reply names its message and its call
-    /// ([`super::reference::Reference`]). At the end the gateway gave its accounts.
-    Recorded(Accounts),
+    /// The bot's replies were in its answers. Its calls are on the record, and each reply names its
+    /// message and its call ([`super::reference::Reference`]). At the end the gateway gave its
+    /// accounts.
+    Answers(Accounts),
+    /// The same of a bot that sends its replies by itself, through the gateway, while it is called:
+    /// what one call has said stands in for what a later one says at the same place.
+    Sends(Accounts),
 }
 
 /// The verdict on a run.
@@ -236,15 +240,25 @@ pub fn check(record: &Record, terms: &Terms) -> Report {
     unexpected(record, &mut report);
     match terms {
         Terms::Echo => echoed::check(record, &mut report),
-        Terms::Recorded(accounts) => {
-            asked::check(record, accounts, &mut report);
-            sends::check(record, accounts, &mut report);
-            order::check_calls(record, &mut report);
-            unsettled(accounts, &mut report);
-        }
+        Terms::Answers(accounts) => recorded(record, accounts, Said::InAnswers, &mut report),
+        Terms::Sends(accounts) => recorded(record, accounts, Said::DuringCalls, &mut report),
     }
     order::check_replies(record, &mut report);
     report
+}
+
+/// When a bot says what it says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Said {
+    InAnswers,
+    DuringCalls,
+}
+
+fn recorded(record: &Record, accounts: &Accounts, said: Said, report: &mut Report) {
+    asked::check(record, accounts, said, report);
+    sends::check(record, accounts, said, report);
+    order::check_calls(record, report);
+    unsettled(accounts, report);
 }
 
 fn unexpected(record: &Record, report: &mut Report) {

@@ -1,6 +1,8 @@
 //! Histories of a recorded bot, each with one fault planted: every breach is found, by its own
 //! name, and a history without one is clean.
 
+mod sent;
+
 use std::time::Duration;
 
 use serde_json::json;
@@ -161,7 +163,15 @@ impl Story {
 
     /// Every breach by name, with its count.
     fn judge(self) -> Vec<(Breach, u64)> {
-        let report = check(&self.record, &Terms::Recorded(self.accounts));
+        Self::found(&check(&self.record, &Terms::Answers(self.accounts)))
+    }
+
+    /// The same, of a bot that sends by itself.
+    fn judge_sends(self) -> Vec<(Breach, u64)> {
+        Self::found(&check(&self.record, &Terms::Sends(self.accounts)))
+    }
+
+    fn found(report: &Report) -> Vec<(Breach, u64)> {
         let found = report.breaches();
         found.map(|(breach, found)| (breach, found.count)).collect()
     }

@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
-use super::{Breach, Report};
+use super::{Breach, Report, Said};
 use crate::model::{OutgoingId, Tag};
 use crate::simulator::accounts::{Accounts, DeadLetter, rank};
 use crate::simulator::record::{Mark, Record, Sent, Told};
 
-pub(super) fn check(record: &Record, accounts: &Accounts, report: &mut Report) {
+pub(super) fn check(record: &Record, accounts: &Accounts, said: Said, report: &mut Report) {
     let fates = Fates::of(record);
     let mut attempts: BTreeMap<i64, Vec<(u32, &Sent)>> = BTreeMap::new();
     for sent in &record.sends {
@@ -37,7 +37,7 @@ pub(super) fn check(record: &Record, accounts: &Accounts, report: &mut Report) {
         }
     }
     known(accounts, &by_name, &fates, report);
-    let doubts = Doubts::of(record, accounts);
+    let doubts = Doubts::of(record, accounts, said);
     dead(accounts, &by_name, &fates, &doubts, report);
 }
 
@@ -49,29 +49,34 @@ const AROUND: Duration = Duration::from_millis(1500);
 /// When a send may have been left in doubt.
 struct Doubts<'a> {
     disturbed: &'a [(Duration, Duration)],
-    /// When the bot first answered the call of a turn.
-    answered: HashMap<&'a str, Duration>,
+    /// When the bot first had said something in a turn, at the earliest.
+    said: HashMap<&'a str, Duration>,
     attempts: HashMap<&'a str, u32>,
 }
 
 impl<'a> Doubts<'a> {
-    fn of(record: &'a Record, accounts: &'a Accounts) -> Self {
-        let mut answered = HashMap::new();
+    fn of(record: &'a Record, accounts: &'a Accounts, when: Said) -> Self {
+        let mut said = HashMap::new();
         for call in &record.calls {
-            if let (Some(200), Some(at)) = (call.status, call.ended_at) {
-                answered.entry(call.turn.as_str()).or_insert(at);
+            let at = match (when, call.status) {
+                (Said::InAnswers, Some(200)) => call.ended_at,
+                (Said::InAnswers, _) => None,
+                (Said::DuringCalls, _) => Some(call.began_at),
+            };
+            if let Some(at) = at {
+                said.entry(call.turn.as_str()).or_insert(at);
             }
         }
         let outgoing = accounts.outgoing.iter();
         Self {
             disturbed: &accounts.disturbed,
-            answered,
+            said,
             attempts: outgoing.map(|o| (o.id.as_str(), o.attempt)).collect(),
         }
     }
 
     /// Whether anything explains that nobody knows what became of a send: Meta's own manners; or
-    /// something that was broken around it, or at least after the bot had answered.
+    /// something that was broken around it, or at least after the bot had said it.
     fn explain(&self, letter: &DeadLetter, sends: &[(u32, &Sent)]) -> bool {
         let name = letter.outgoing.as_deref().unwrap_or_default();
         if self.attempts.get(name) == Some(&0) {
@@ -84,9 +89,9 @@ impl<'a> Doubts<'a> {
                 .iter()
                 .any(|(from, until)| sent.at + AROUND >= *from && sent.at <= *until + AROUND),
             None => {
-                let answered = self.answered.get(letter.turn.as_str());
+                let said = self.said.get(letter.turn.as_str());
                 let after = |at: &Duration| self.disturbed.iter().any(|(_, end)| end >= at);
-                answered.is_some_and(after)
+                said.is_some_and(after)
             }
         }
     }

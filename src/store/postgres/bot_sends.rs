@@ -6,17 +6,15 @@ use std::time::Duration;
 
 use tokio_postgres::Row;
 
-use super::super::bot_sends::{BotSendRow, Place, REPEAT_MAX, Scene};
-use super::super::{
-    BOT_SENDS_MAX, DeadKind, Fate, Heard, SendWhen, Settle, Stage, Staged, TurnRun,
-};
+use super::super::bot_sends::{BotSendRow, Place, REPEAT_MAX, Scene, decision};
+use super::super::{DeadKind, Fate, Heard, SendWhen, Settle, Stage, Staged, TurnRun};
 use super::fault::Fault;
 use super::identity;
 use super::outbox::{LOCK, queue_heads, read_state};
 use super::parameter::{Key, indexed, parameters, storable};
 use super::tx::Tx;
 use crate::crash_point::Method;
-use crate::model::bot_send::{Asked, Decision, Likeness, RETIRED, Recorded, Told, decide};
+use crate::model::bot_send::{Asked, Decision, Likeness, RETIRED, Recorded, Told};
 use crate::model::{BotSendId, ConversationId, GraphAnswer, NumberId, TurnId, Wamid};
 
 const CONVERSATION: &str = "
@@ -227,9 +225,7 @@ fn decide_at(
         epoch,
         is_finished,
     };
-    let decision = decide(&recorded, &asked);
-    let is_full = decision.is_new() && recorded.len() >= BOT_SENDS_MAX;
-    (!is_full).then_some(decision)
+    decision(&recorded, &asked)
 }
 
 /// Whether the last turn has just ended without a send, so that this one may be its answer.
@@ -410,7 +406,7 @@ pub(super) async fn told(tx: &mut Tx, id: BotSendId, told: Told) -> Result<(), F
     tx.commit().await.map(drop)
 }
 
-// What was held by an attempt that is over is no answer, nor is what another has taken the place of.
+// What was held by an attempt that is over is no answer, nor is what another stands in for.
 const HEARD: &str = "
     SELECT n.place, now_ms() - max(b.heard_at)
       FROM unnest($1::int8[], $2::int8[], $3::int8[])

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use rusqlite::{Connection, Row, params};
 
-use super::super::bot_sends::{BotSendRow, Place, REPEAT_MAX, Scene};
-use super::super::{BOT_SENDS_MAX, DeadKind, Fate, Heard, SendWhen, Stage, Staged, TurnRun};
+use super::super::bot_sends::{BotSendRow, Place, REPEAT_MAX, Scene, decision};
+use super::super::{DeadKind, Fate, Heard, SendWhen, Stage, Staged, TurnRun};
 use super::identity;
 use super::outbox::{self, read_state};
 use super::tx::Tx;
 use crate::crash_point::Method;
-use crate::model::bot_send::{Asked, Decision, Likeness, RETIRED, Told, decide};
+use crate::model::bot_send::{Asked, Decision, Likeness, RETIRED, Told};
 use crate::model::{
     BotSendId, ConversationId, GraphAnswer, NumberId, OutgoingId, Timestamp, TurnId, Wamid,
 };
@@ -143,9 +143,7 @@ fn in_turn(
         epoch,
         is_finished,
     };
-    let decision = decide(&recorded, &asked);
-    let is_full = decision.is_new() && recorded.len() >= BOT_SENDS_MAX;
-    Ok((!is_full).then_some(decision))
+    Ok(decision(&recorded, &asked))
 }
 
 fn read_recorded(row: &Row<'_>) -> rusqlite::Result<BotSendRow> {
@@ -374,7 +372,7 @@ pub(super) fn fate(conn: &Connection, id: BotSendId) -> rusqlite::Result<Fate> {
     Ok(Fate::of(state, wamid, answer, unsure, reason))
 }
 
-// What was held by an attempt that is over is no answer, nor is what another has taken the place of.
+// What was held by an attempt that is over is no answer, nor is what another stands in for.
 const HEARD: &str = "
     SELECT max(heard_at) FROM bot_send
      WHERE conversation = ?1 AND turn_seq = ?2 AND seen >= ?3 AND seen < ?4

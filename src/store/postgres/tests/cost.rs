@@ -117,7 +117,7 @@ async fn a_claim_and_a_send_read_what_they_take_and_no_more() {
             INSERT INTO number (id) VALUES ('n');
             INSERT INTO outbox (conversation, outgoing, number, due_at)
             SELECT i, i, 'n', i FROM generate_series(1, 5000) i;
-            ANALYZE;";
+            ANALYZE conversation, pending, number, outbox;";
     client.batch_execute(fill).await.expect("filled");
     let settings = schema.settings().session();
     let begin = format!("BEGIN; {settings}; SELECT set_config('hapax.now', '9999999', true)");
