@@ -315,7 +315,7 @@ pub(super) const KEYS: &[Key] = &[
     text("retention.payloads", "HAPAX_RETENTION_PAYLOADS", "30d"),
     text("retention.every", "HAPAX_RETENTION_EVERY", "10m"),
     text("turn.deadline", "HAPAX_TURN_DEADLINE", "60s"),
-    text("turn.attempts_max", "HAPAX_TURN_ATTEMPTS_MAX", "4"),
+    text("turn.attempts_max", "HAPAX_TURN_ATTEMPTS_MAX", "7"),
     text("turn.backoff_first", "HAPAX_TURN_BACKOFF_FIRST", "1s"),
     text("turn.backoff_max", "HAPAX_TURN_BACKOFF_MAX", "60s"),
     text("turn.unavailable_max", "HAPAX_TURN_UNAVAILABLE_MAX", "24h"),

@@ -27,7 +27,7 @@ const LINE_EVERY: Duration = Duration::from_millis(100);
 /// Longer than the waits between the attempts of one turn; the same for a bot alone.
 const MISSING_AFTER: Duration = Duration::from_secs(15);
 /// How long a second answer is waited for where the bot is killed: longer than those waits, too.
-const CALM_WITH_KILLS: Duration = Duration::from_secs(8);
+const CALM_WITH_KILLS: Duration = Duration::from_secs(12);
 
 /// Where both columns stand.
 pub(super) struct Ground<'a> {

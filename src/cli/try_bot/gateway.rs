@@ -67,6 +67,8 @@ fn settings(between: &Between<'_>) -> Result<Config, String> {
         ("HAPAX_BOT_URL", between.bot),
         ("HAPAX_FORWARD_DONE", between.done.as_str()),
         ("HAPAX_FORWARD_RETRY_ID", between.retry_id.as_str()),
+        // Somebody watches: the long waits of a bad minute are not for them.
+        ("HAPAX_TURN_BACKOFF_MAX", "8s"),
         ("WHATSAPP_ACCESS_TOKEN", TOKEN),
         ("WHATSAPP_APP_SECRET", APP_SECRET),
         ("WHATSAPP_VERIFY_TOKEN", VERIFY_TOKEN),

@@ -83,7 +83,7 @@ fn what_is_printed_sets_the_same_again() {
     let printed = render(&printed.config, &printed.origins);
     assert!(printed.contains("deadline = \"1m 30s\"  # HAPAX_TURN_DEADLINE (environment)"));
     assert!(printed.contains("# phone_number_id is not set"));
-    assert!(printed.contains("attempts_max = 4  # default"));
+    assert!(printed.contains("attempts_max = 7  # default"));
 }
 
 /// The example with every key uncommented.
