@@ -35,7 +35,7 @@ pub enum Guard {
     /// there before: of messages that are done, or of none. Off: they are read before.
     TwoStepClaim,
     /// What a bot asks to send is held against what its turn has sent. Prevents that a bot which is
-    /// tried again says everything again. Off: whatever it asks for goes out.
+    /// tried again says everything again. Off: what has no key of its own goes out each time.
     SendRecord,
 }
 

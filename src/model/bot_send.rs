@@ -63,8 +63,15 @@ pub struct Recorded {
     pub told: Told,
 }
 
-/// Later than any epoch: a send whose place another has taken is no place of its own any more.
+/// Later than any epoch: a send whose place another has taken stands for nothing any more.
 pub const RETIRED: i64 = i64::MAX;
+
+impl Recorded {
+    /// Whether another has taken its place.
+    pub const fn is_retired(&self) -> bool {
+        self.seen == RETIRED
+    }
+}
 
 /// What is asked for now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,25 +136,25 @@ impl Likeness {
 /// said in other words takes, in order, the places that earlier attempts have had. What Meta has
 /// refused is refused again in the same words; other words at its place are a new message.
 pub fn decide(recorded: &[Recorded], asked: &Asked) -> Decision {
-    let says_it = |one: &&Recorded| {
+    let recorded: Vec<&Recorded> = recorded.iter().filter(|one| !one.is_retired()).collect();
+    let find =
+        |wanted: &dyn Fn(&Recorded) -> bool| recorded.iter().copied().find(|one| wanted(one));
+    let says_it = |one: &Recorded| {
         one.content == asked.content || one.also.is_some_and(|also| also == asked.content)
     };
-    let of_earlier = |one: &&Recorded| one.seen < asked.epoch;
+    let of_earlier = |one: &Recorded| one.seen < asked.epoch;
     let known = |one: &Recorded, likeness| Decision::Known(one.id, likeness);
-    let unheard = |one: &&Recorded| says_it(one) && one.told == Told::Nothing;
-    if let Some(same) = recorded.iter().find(unheard) {
+    if let Some(same) = find(&|one| says_it(one) && one.told == Told::Nothing) {
         return known(same, Likeness::Joined);
     }
-    let unused = |one: &&Recorded| says_it(one) && of_earlier(one);
-    if let Some(same) = recorded.iter().find(unused) {
+    if let Some(same) = find(&|one| says_it(one) && of_earlier(one)) {
         return known(same, Likeness::Repeated);
     }
-    let of_before = |one: &&Recorded| one.born < asked.epoch || asked.is_finished;
-    let said = recorded.iter().filter(says_it).find(of_before);
-    if let Some(same) = said {
+    let of_before = |one: &Recorded| one.born < asked.epoch || asked.is_finished;
+    if let Some(same) = find(&|one| says_it(one) && of_before(one)) {
         return known(same, Likeness::Repeated);
     }
-    match recorded.iter().find(of_earlier) {
+    match find(&of_earlier) {
         Some(free) if free.is_void => Decision::InPlaceOf(free.id),
         Some(filled) => known(filled, Likeness::Diverged),
         None => Decision::New,
@@ -290,7 +297,9 @@ mod tests {
         let place = Decision::InPlaceOf(BotSendId(0));
         assert_eq!(turn.ask(7, "shorter"), place);
         assert_eq!(turn.ask(8, "short"), known(1, Likeness::Diverged));
-        assert_eq!(turn.ask(8, "much too long"), known(0, Likeness::Repeated));
+        // What was refused before stands for nothing: it is other words for what has gone out.
+        let first_words = turn.ask(9, "much too long");
+        assert_eq!(first_words, known(1, Likeness::Diverged));
         assert_eq!(turn.gone_out(), 1);
     }
 
@@ -361,24 +370,25 @@ mod tests {
             proptest::prop_assert!(turn.recorded.len() <= longest);
         }
 
-        /// Attempts that end anywhere and word each part differently, of which Meta refuses some:
-        /// each part that it takes goes out once, and all that the longest attempt has asked for.
+        /// Attempts that end anywhere and word each part in one of three ways, of which parts Meta
+        /// refuses some: each that it takes goes out once, and all that the longest attempt says.
         #[test]
         fn each_part_goes_out_once_whatever_becomes_of_the_others(
-            lengths in proptest::collection::vec(0_usize..6, 1..6),
+            attempts in proptest::collection::vec(
+                proptest::collection::vec(0_u8..3, 0..6), 1..7),
             refused in proptest::collection::vec(proptest::bool::ANY, 6),
         ) {
             let mut turn = Played::default();
-            for (epoch, length) in lengths.iter().enumerate() {
-                for (part, is_refused) in refused.iter().enumerate().take(*length) {
+            for (epoch, wordings) in attempts.iter().enumerate() {
+                for (part, wording) in wordings.iter().enumerate() {
                     let known = turn.recorded.len();
-                    turn.ask(epoch as i64, &format!("{part} in {epoch}"));
-                    if *is_refused && turn.recorded.len() > known {
+                    turn.ask(epoch as i64, &format!("{part} in wording {wording}"));
+                    if refused[part] && turn.recorded.len() > known {
                         turn.is_refused(known as i64);
                     }
                 }
             }
-            let longest = lengths.iter().max().copied().unwrap_or(0);
+            let longest = attempts.iter().map(Vec::len).max().unwrap_or(0);
             let taken = refused[..longest].iter().filter(|refused| !**refused).count();
             proptest::prop_assert_eq!(turn.gone_out(), taken);
         }

@@ -159,7 +159,8 @@ impl Bot {
         Self::start_with(secret, None, clock)
     }
 
-    /// The same, and every call goes into the history and not into [`Bot::calls`].
+    /// The same, and every call but those that hand over statuses goes into the history and not
+    /// into [`Bot::calls`].
     ///
     /// # Errors
     /// When no port can be had.
@@ -327,8 +328,8 @@ impl Service {
             body,
             status: None,
         };
-        // What is handed over beside messages is nothing that the bot is asked.
-        let is_asked = !call.wamids().is_empty();
+        // A status that is handed over is nothing that the bot is asked.
+        let is_asked = call.json["entry"][0]["changes"][0]["value"]["statuses"].is_null();
         let place = match self.history.as_ref().filter(|_| is_asked) {
             Some(history) => {
                 let asking = history.asked(self.asked(&call));

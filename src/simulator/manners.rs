@@ -35,6 +35,8 @@ pub struct Manners {
     pub bot_wordy: f64,
     /// The bot, where it sends by itself, gives up on an answer at once and asks again.
     pub bot_impatient: f64,
+    /// The bot, where it sends by itself, says it in the same words each time.
+    pub bot_literal: f64,
     /// Meta takes a message and never answers.
     pub meta_mute: f64,
     /// Meta takes a message and resets the connection; or resets it and takes nothing.
@@ -62,6 +64,7 @@ impl Default for Manners {
             bot_slow: 0.3,
             bot_wordy: 0.15,
             bot_impatient: 0.1,
+            bot_literal: 0.3,
             meta_mute: 0.015,
             meta_resets: 0.02,
             meta_refuses: 0.015,
@@ -84,6 +87,7 @@ impl Manners {
             bot_slow: 0.0,
             bot_wordy: 0.0,
             bot_impatient: 0.0,
+            bot_literal: 0.0,
             meta_mute: 0.0,
             meta_resets: 0.0,
             meta_refuses: 0.0,
@@ -144,6 +148,7 @@ impl Manners {
         let wait = draw.duration_below(Duration::from_millis(300));
         let parts = if draw.chance(self.bot_wordy) { 2 } else { 1 };
         let is_impatient = draw.chance(self.bot_impatient);
+        let is_literal = draw.chance(self.bot_literal);
         let fails = fails && u64::from(before) < times;
         if hangs && before == 0 {
             return Answer::Hang;
@@ -152,6 +157,7 @@ impl Manners {
             parts,
             fails_after: fails.then_some(failure as usize % (parts + 1)),
             is_impatient,
+            is_literal,
         };
         let answer = match (silent, refuses) {
             (true, _) => Answer::Status(204),
@@ -224,21 +230,8 @@ fn replies_in_answer(speech: Speech) -> Answer {
 }
 
 fn replies(call: &Call, parts: usize) -> Value {
-    let wamids = call.wamids();
-    let texts: Vec<String> = (1..=parts)
-        .map(|part| {
-            let line = |wamid: &String| {
-                let reference = Reference {
-                    wamid: wamid.clone(),
-                    call: call.number,
-                    part,
-                    parts,
-                };
-                reference.to_string()
-            };
-            wamids.iter().map(line).collect::<Vec<_>>().join("\n")
-        })
-        .collect();
+    let text = |part| Reference::lines(&call.wamids(), call.number, (part, parts));
+    let texts: Vec<String> = (1..=parts).map(text).collect();
     json!({ "replies": texts })
 }
 

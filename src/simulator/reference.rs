@@ -10,7 +10,7 @@ use super::record::Mark;
 pub struct Reference {
     /// The message it answers.
     pub wamid: String,
-    /// The number of the call.
+    /// The number of the call; 0 where it is said in the same words in each.
     pub call: Mark,
     /// Which of the replies of that call, from 1.
     pub part: usize,
@@ -31,6 +31,20 @@ impl fmt::Display for Reference {
 }
 
 impl Reference {
+    /// A reply to messages, a line for each: what was said in a call, as which part of how many.
+    pub(super) fn lines(wamids: &[String], call: Mark, (part, parts): (usize, usize)) -> String {
+        let line = |wamid: &String| {
+            let reference = Self {
+                wamid: wamid.clone(),
+                call,
+                part,
+                parts,
+            };
+            reference.to_string()
+        };
+        wamids.iter().map(line).collect::<Vec<_>>().join("\n")
+    }
+
     /// Reads a reply's text; `None` for any other.
     pub fn parse(text: &str) -> Option<Self> {
         let (wamid, rest) = text.strip_prefix("to ")?.split_once(" in call ")?;

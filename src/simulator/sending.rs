@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_millis(40);
 pub struct Worked {
     /// The answer.
     pub status: u16,
-    /// How many replies the Graph API took.
+    /// How many replies the Graph API has answered for good: taken, or refused.
     pub replies: usize,
 }
 
@@ -45,6 +45,8 @@ pub(super) struct Speech {
     pub(super) fails_after: Option<usize>,
     /// It gives each reply an idempotency key, does not wait for the answer, and asks again.
     pub(super) is_impatient: bool,
+    /// It says the same in each call.
+    pub(super) is_literal: bool,
 }
 
 impl Sending {
@@ -81,8 +83,7 @@ impl Sending {
                 };
             }
             match self.say(call, part, &speech).await {
-                Some(200) => replies += 1,
-                Some(400..=499) => {}
+                Some(200 | 400..=499) => replies += 1,
                 Some(_) | None => {
                     return Worked {
                         status: 500,
@@ -104,7 +105,7 @@ impl Sending {
             .wamids()
             .first()
             .map(|wamid| format!("{wamid}/{part}"))?;
-        let body = message(call, part, speech.parts)?;
+        let body = message(call, part, speech)?;
         let post = || {
             let post = self.http.post(self.url(call)?).json(&body);
             Some(post.bearer_auth(self.token.expose()))
@@ -139,17 +140,9 @@ fn value(call: &Call) -> &Value {
 }
 
 /// To whoever wrote, or to their group.
-fn message(call: &Call, part: usize, parts: usize) -> Option<Value> {
-    let line = |wamid: String| {
-        let reference = Reference {
-            wamid,
-            call: call.number,
-            part,
-            parts,
-        };
-        reference.to_string()
-    };
-    let lines: Vec<String> = call.wamids().into_iter().map(line).collect();
+fn message(call: &Call, part: usize, speech: &Speech) -> Option<Value> {
+    let number = if speech.is_literal { 0 } else { call.number };
+    let text = Reference::lines(&call.wamids(), number, (part, speech.parts));
     let written = &value(call)["messages"][0];
     let to = |name: &str| written[name].as_str().map(str::to_owned);
     let mut body = Map::new();
@@ -167,7 +160,7 @@ fn message(call: &Call, part: usize, parts: usize) -> Option<Value> {
     }
     body.insert("messaging_product".into(), json!("whatsapp"));
     body.insert("type".into(), json!("text"));
-    body.insert("text".into(), json!({ "body": lines.join("\n") }));
+    body.insert("text".into(), json!({ "body": text }));
     Some(body.into())
 }
 
@@ -198,7 +191,13 @@ mod tests {
 
     #[test]
     fn it_writes_to_whoever_wrote_in_the_way_they_are_known() {
-        let to = |written: Value| message(&call(&written), 1, 2).expect("somebody wrote");
+        let speech = Speech {
+            parts: 2,
+            fails_after: None,
+            is_impatient: false,
+            is_literal: false,
+        };
+        let to = |written: Value| message(&call(&written), 1, &speech).expect("somebody wrote");
         let by_phone = to(json!({ "id": "w", "from": "1555", "from_user_id": "US.1" }));
         assert_eq!(by_phone["to"], "1555");
         assert_eq!(by_phone["text"]["body"], "to w in call 7, 1 of 2");
@@ -210,7 +209,14 @@ mod tests {
         let in_group = to(json!({ "id": "w", "from": "1555", "group_id": "g" }));
         let group = (&in_group["to"], &in_group["recipient_type"]);
         assert_eq!(group, (&json!("g"), &json!("group")));
-        assert_eq!(message(&call(&json!({ "id": "w" })), 1, 1), None);
+        assert_eq!(message(&call(&json!({ "id": "w" })), 1, &speech), None);
+        let literal = Speech {
+            is_literal: true,
+            ..speech
+        };
+        let same = message(&call(&json!({ "id": "w", "from": "1" })), 2, &literal);
+        let same = same.expect("somebody wrote");
+        assert_eq!(same["text"]["body"], "to w in call 0, 2 of 2");
     }
 
     #[test]

@@ -219,7 +219,8 @@ pub(super) fn decision(recorded: &[Recorded], asked: &Asked) -> Option<Decision>
         true => decide(recorded, asked),
         false => Decision::New,
     };
-    let is_full = decision.is_new() && recorded.len() >= BOT_SENDS_MAX;
+    let places = recorded.iter().filter(|one| !one.is_retired()).count();
+    let is_full = decision.is_new() && places >= BOT_SENDS_MAX;
     (!is_full).then_some(decision)
 }
 

@@ -113,7 +113,8 @@ fn small_plan_of_a_sending_bot() -> Value {
         json!({ "after": after, "what": what, "node": node, "for_ms": 300 })
     };
     let faults: Vec<Value> = kinds.into_iter().enumerate().map(fault).collect();
-    let manners = json!({ "bot_fails": 0.3, "bot_wordy": 0.5, "bot_impatient": 0.2 });
+    let manners =
+        json!({ "bot_fails": 0.3, "bot_wordy": 0.5, "bot_impatient": 0.2, "meta_refuses": 0.2 });
     json!({
         "seed": 5, "handler": "forward", "messages": 80, "people": 10, "rate": 100.0,
         "manners": manners, "faults": faults,

@@ -456,6 +456,8 @@ async fn a_bot_ends_as_if_nobody_had_started_it() {
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
         let mut child = command.spawn().expect("it runs");
+        // Held open: a wait would close it, and the script would end by that.
+        let _never = child.stdin.take().expect("is piped");
         let out = child.stdout.take().expect("is piped");
         let line = BufReader::new(out)
             .lines()

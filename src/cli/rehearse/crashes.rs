@@ -124,8 +124,8 @@ fn plan(seed: u64, handler: Handler, nodes: usize, has_wire: bool) -> FaultPlan 
         node,
         for_ms,
     };
-    // Every other node is away for longer than a lease: what one node does for all, such as to
-    // forget what is old, comes to the first, whoever did it before.
+    // Every other node is away, with a bot that is asked for longer than a lease: what one node
+    // does for all, such as to forget what is old, comes to the first, whoever did it before.
     let mut faults: Vec<Fault> = (1..nodes)
         .map(|node| fault(5, Breakage::Kill, node, 1000))
         .collect();

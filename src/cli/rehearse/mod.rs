@@ -81,13 +81,14 @@ pub(super) struct Rehearse {
     /// Crash at every named point of the program, or at those whose name contains this.
     #[cfg(feature = "failpoints")]
     #[arg(long, value_name = "POINT", num_args = 0..=1, default_missing_value = "",
-          conflicts_with_all = ["seeds", "minutes", "plan", "report", "soak"])]
+          conflicts_with_all = ["seeds", "minutes", "plan", "report", "soak", "handler"])]
     crash_points: Option<String>,
     /// Switch off every guard in turn, or those whose name contains this, and see whether that is
     /// found.
     #[cfg(feature = "sabotage")]
     #[arg(long, value_name = "GUARD", num_args = 0..=1, default_missing_value = "",
-          conflicts_with_all = ["seeds", "minutes", "plan", "report", "soak", "crash_points"])]
+          conflicts_with_all = ["seeds", "minutes", "plan", "report", "soak", "handler",
+                                "crash_points"])]
     guards: Option<String>,
     /// The verdict as JSON, and nothing else, on stdout.
     #[arg(long)]

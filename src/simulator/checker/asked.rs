@@ -51,7 +51,16 @@ struct Effects<'a> {
 /// Dead letters by turn.
 struct Dead<'a> {
     turns: BTreeSet<&'a str>,
-    sends: HashMap<&'a str, usize>,
+    /// Which replies have one, by their part where it is known: who was refused several times has
+    /// lost one thing.
+    sends: HashMap<&'a str, BTreeSet<Lost>>,
+}
+
+/// A reply that has a dead letter.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Lost {
+    Part(usize),
+    Send(String),
 }
 
 impl<'a> Dead<'a> {
@@ -68,11 +77,25 @@ impl<'a> Dead<'a> {
             let name = letter.outgoing.as_ref();
             name.is_some_and(|name| arrived.contains(name))
         };
-        let mut sends: HashMap<&str, usize> = HashMap::new();
+        let parts: HashMap<String, usize> = record
+            .sends
+            .iter()
+            .filter_map(|sent| {
+                let tag = Tag::parse(sent.tag.as_deref()?)?;
+                let reference = Reference::parse(sent.text().split('\n').next()?)?;
+                Some((tag.outgoing.to_string(), reference.part))
+            })
+            .collect();
+        let lost = |letter: &DeadLetter| {
+            let name = letter.outgoing.clone().unwrap_or_default();
+            let part = parts.get(&name).copied();
+            part.map_or(Lost::Send(name), Lost::Part)
+        };
+        let mut sends: HashMap<&str, BTreeSet<Lost>> = HashMap::new();
         let letters = accounts.dead_letters.iter();
         for letter in letters.clone().filter(|letter| !letter.is_turn()) {
             if !has_arrived(letter) {
-                *sends.entry(&letter.turn).or_default() += 1;
+                sends.entry(&letter.turn).or_default().insert(lost(letter));
             }
         }
         let turns = letters.filter(|letter| letter.is_turn());
@@ -118,7 +141,12 @@ fn once(
     report: &mut Report,
 ) {
     for (part, sends) in &effects.parts {
-        let arrived = sends.iter().filter(|sent| !fates.has_failed(sent)).count();
+        // What fails later is no reason to have said it again before.
+        let is_said = |(at, sent): &(usize, &&Sent)| match sends.get(at + 1) {
+            Some(next) => !fates.has_failed_before(sent, next.at_order),
+            None => !fates.has_failed(sent),
+        };
+        let arrived = sends.iter().enumerate().filter(is_said).count();
         if arrived > 1 {
             let words = format!(
                 "reply {part} to {} came {arrived} times",
@@ -160,7 +188,10 @@ fn some_effect(
             let arrived = effects.parts.values();
             let arrived = arrived.filter(|sends| sends.iter().any(|s| !fates.has_failed(s)));
             let lacking = answer.replies.saturating_sub(arrived.count());
-            let told = dead.sends.get(answer.turn.as_str()).copied().unwrap_or(0);
+            let told = dead
+                .sends
+                .get(answer.turn.as_str())
+                .map_or(0, BTreeSet::len);
             if lacking > told {
                 let words = format!("{lacking} replies to {}, {told} dead letters", place());
                 report.add(Breach::Missing, words);

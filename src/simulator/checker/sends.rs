@@ -154,6 +154,11 @@ impl Fates {
         self.0.get(wamid).copied().unwrap_or_default()
     }
 
+    /// Whether Meta has told, before this mark, that it never brought it to the person.
+    pub(super) fn has_failed_before(&self, sent: &Sent, mark: Mark) -> bool {
+        self.has_failed(sent) && self.get(sent).failed.is_some_and(|at| at < mark)
+    }
+
     /// Whether Meta took it and never brought it to the person.
     pub(super) fn has_failed(&self, sent: &Sent) -> bool {
         let fate = self.get(sent);

@@ -485,11 +485,13 @@ pub(in crate::store) async fn what_stands_behind_something_refused_keeps_its_pla
         let expected = (two.id, Some(Likeness::Diverged));
         assert_eq!((same.id, same.taken_for), expected);
     }
-    // And the words that were refused first are not asked again.
+    // And the words that were refused last are not asked again.
     again(&f, &turn).await;
-    let first = heard(&f, says("1", "one")).await;
-    assert_eq!(first.taken_for, Some(Likeness::Repeated));
-    assert!(matches!(first.fate, Fate::Refused { .. }));
+    let last = heard(&f, says("1", "one, reworded again")).await;
+    assert_eq!(last.taken_for, Some(Likeness::Repeated));
+    assert!(matches!(last.fate, Fate::Refused { .. }));
+    let same = heard(&f, says("1", "two, once more")).await;
+    assert_eq!(same.id, two.id);
     assert!(goes_out(&f).await.is_empty());
 }
 

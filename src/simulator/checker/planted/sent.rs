@@ -60,6 +60,68 @@ fn what_was_taken_and_never_sent_is_missing() {
 }
 
 #[test]
+fn a_part_that_was_refused_makes_up_for_no_other() {
+    let refused = |story: &mut Story, call: Mark, outgoing: i64| {
+        story.send(&half("a1", call, outgoing, 1), false, Some(131_026));
+        story.dead("outgoing", "turn_a1", Some(outgoing));
+    };
+    let clean = one(|story| {
+        story.take("a1");
+        let asking = story.ask("a1", "turn_a1");
+        refused(story, asking.number, 1);
+        story.send(&half("a1", asking.number, 2, 2), true, None);
+        story.say(asking, 500, 2);
+        // In other words, and refused once more.
+        let asking = story.ask("a1", "turn_a1");
+        refused(story, asking.number, 3);
+        story.say(asking, 200, 2);
+    });
+    assert_eq!(clean, []);
+    let lost = one(|story| {
+        story.take("a1");
+        let asking = story.ask("a1", "turn_a1");
+        refused(story, asking.number, 1);
+        story.say(asking, 500, 1);
+        let asking = story.ask("a1", "turn_a1");
+        refused(story, asking.number, 3);
+        story.say(asking, 200, 2);
+    });
+    assert_eq!(lost, [(Breach::Missing, 1)], "the second part");
+    let refused_by_nobody = one(|story| {
+        story.take("a1");
+        let asking = story.ask("a1", "turn_a1");
+        story.say(asking, 200, 1);
+    });
+    assert_eq!(refused_by_nobody, [(Breach::Missing, 1)]);
+}
+
+#[test]
+fn what_fails_later_is_no_reason_to_have_said_it_twice() {
+    let twice = |fails_first: bool| {
+        one(|story| {
+            fails_half_way(story);
+            let fail = |story: &mut Story| {
+                story.told("1/1", "failed", true);
+                story.outgoing(1, "dead", "none");
+                story.dead("outgoing", "turn_a1", Some(1));
+            };
+            if fails_first {
+                fail(story);
+            }
+            let asking = story.ask("a1", "turn_a1");
+            story.send(&half("a1", asking.number, 2, 1), true, None);
+            story.send(&half("a1", asking.number, 3, 2), true, None);
+            story.say(asking, 200, 2);
+            if !fails_first {
+                fail(story);
+            }
+        })
+    };
+    assert_eq!(twice(true), []);
+    assert_eq!(twice(false), [(Breach::Double, 1)]);
+}
+
+#[test]
 fn parts_that_changed_places_are_out_of_order() {
     let found = one(|story| {
         story.take("a1");
