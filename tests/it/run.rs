@@ -449,15 +449,15 @@ async fn a_bot_ends_as_if_nobody_had_started_it() {
 
     // With the signals that it is sent, and as the child of who has started it.
     for (signal, expected) in [(Signal::TERM, Some(9)), (Signal::INT, Some(8))] {
-        let script = "trap 'exit 9' TERM; trap 'exit 8' INT; echo $$; read never";
-        let mut command = scene.run(&["sh", "-c", script]);
+        // A signal that comes just before a shell waits is seen when that wait is over.
+        let waits = "for _ in $(seq 60); do sleep 1; done";
+        let script = format!("trap 'exit 9' TERM; trap 'exit 8' INT; echo $$; {waits}");
+        let mut command = scene.run(&["sh", "-c", &script]);
         command
-            .stdin(Stdio::piped())
+            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
         let mut child = command.spawn().expect("it runs");
-        // Held open: a wait would close it, and the script would end by that.
-        let _never = child.stdin.take().expect("is piped");
         let out = child.stdout.take().expect("is piped");
         let line = BufReader::new(out)
             .lines()
